@@ -1,0 +1,1 @@
+"""Camera paths: made, read, written, checked. Pure functions; nothing here renders."""

@@ -1,0 +1,1 @@
+"""Foreign camera files, one file per format."""

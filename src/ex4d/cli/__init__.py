@@ -1,0 +1,1 @@
+"""One short typed function per command."""

@@ -1,0 +1,1 @@
+"""Depth for every frame: estimated, or brought by the user."""

@@ -1,0 +1,1 @@
+"""Rendered ground truth, the field's metrics and protocols."""

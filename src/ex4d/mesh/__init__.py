@@ -1,0 +1,1 @@
+"""The Depth Watertight Mesh: depth and colour of one frame in, vertices, faces and hidden surfaces out."""

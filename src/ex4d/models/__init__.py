@@ -1,0 +1,1 @@
+"""Find, download and verify weights; offline first."""

@@ -1,0 +1,1 @@
+"""Triangle meshes seen from a camera: one law (base.py), several backends."""

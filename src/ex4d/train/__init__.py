@@ -1,0 +1,1 @@
+"""Training pairs from plain video, and the trainer of the adapter."""

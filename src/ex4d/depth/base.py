@@ -11,7 +11,10 @@ from ex4d.types import DepthClip, Progress, VideoClip
 class DepthEstimator(Protocol):
     """Depth for every frame of a clip, chunk by chunk, consistent over time."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Short name for help and manifests."""
+        ...
 
     def estimate(
         self, chunks: Iterable[VideoClip], *, seed: int = 0, progress: Progress | None = None

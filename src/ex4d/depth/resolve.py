@@ -1,0 +1,86 @@
+"""From what the user typed to a depth estimator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from ex4d.depth.base import DepthEstimator
+from ex4d.depth.conversion import KINDS, Kind
+from ex4d.depth.intrinsics import choose_intrinsics
+from ex4d.depth.plane import PlaneDepth, PlaneParameters
+from ex4d.depth.precomputed import DepthMaps, PrecomputedDepth, maps_intrinsics
+from ex4d.errors import InputError
+
+
+def make_depth(
+    spec: str | DepthMaps,
+    *,
+    size_hw: tuple[int, int],
+    num_frames: int | None = None,
+    K: Float[np.ndarray, "*time 3 3"] | None = None,
+    fov_deg: float | None = None,
+    metadata: Mapping[str, object] | None = None,
+    preset_reference: bool = False,
+    kind: Kind | None = None,
+    fill_holes: bool = False,
+    scale: float = 1.0,
+    open_depth: Callable[[Path], DepthMaps] | None = None,
+    **model_options: object,
+) -> DepthEstimator:
+    """The estimator a `--depth` option names.
+
+    Args:
+        spec: `plane` or `plane:distance=4,tilt=20,turn=0`; a model name of `depth.licences.MODELS`; the path of a depth
+            file or folder; or `DepthMaps`.
+        size_hw: The clip's (height, width).
+        num_frames: The clip's length where known, to refuse a depth file of another length at once.
+        K: Intrinsics from a file, in pixels of `size_hw`, [3, 3] or [time, 3, 3].
+        fov_deg: Horizontal field of view given by the user, degrees.
+        metadata: EXIF or container tags of the video.
+        preset_reference: Released behaviour: 500 px, clip-wide minimum and maximum, z = 10000 / (3900 d).
+        kind: What a depth file's numbers mean; None: as the file says, else detected with a warning.
+        fill_holes: Fill NaN, zero and negative values of a depth file from their neighbours.
+        scale: Multiplies the depth of a file.
+        open_depth: How a path is opened; the line passes `ex4d.sources.open_depth` (a stage does not open files).
+        model_options: For estimators with a network: `device`, `dtype`, `models_dir`, `work_dir`, and each one's own.
+
+    Raises:
+        InputError: An unknown name, a missing file, intrinsics no lens has.
+    """
+    if kind is not None and kind not in KINDS:
+        raise InputError(f"depth kind {kind!r}", "one of " + ", ".join(KINDS), f"--depth-kind {KINDS[0]}")
+    chosen = {"K": K, "fov_deg": fov_deg, "metadata": metadata, "reference": preset_reference}
+    if isinstance(spec, DepthMaps):
+        maps = spec if kind is None else replace(spec, kind=kind)
+        if num_frames is not None and maps.num_frames != num_frames:
+            raise InputError(
+                f"{maps.num_frames} depth maps in {maps.name} for a video of {num_frames} frames",
+                "one depth map per frame",
+                f"--frames {min(maps.num_frames, num_frames)}",
+            )
+        found = choose_intrinsics(size_hw, model_K=maps_intrinsics(maps, size_hw), **chosen)
+        return PrecomputedDepth(maps, found, preset_reference, fill_holes, scale)
+    if spec == "plane" or spec.startswith("plane:"):
+        return PlaneDepth(PlaneParameters.parse(spec), choose_intrinsics(size_hw, **chosen))
+    path = Path(spec)
+    if path.exists():
+        if open_depth is None:
+            raise InputError(f"depth path {spec} without a way to open it", "open_depth=ex4d.sources.open_depth")
+        return make_depth(
+            open_depth(path),
+            size_hw=size_hw,
+            num_frames=num_frames,
+            preset_reference=preset_reference,
+            kind=kind,
+            fill_holes=fill_holes,
+            scale=scale,
+            K=K,
+            fov_deg=fov_deg,
+            metadata=metadata,
+        )
+    raise InputError(f"depth {spec!r}", "plane, a model name, or the path of a depth file", "ex4d depth --help")

@@ -38,7 +38,7 @@ class Preset:
     freezes_time: bool = False
 
 
-def _straight(delta: Callable[[Subject], Float64[np.ndarray, "10"]]) -> Motion:
+def _straight(delta: Callable[[Subject], Float64[np.ndarray, " 10"]]) -> Motion:
     return lambda share, subject: share[:, None] * delta(subject)
 
 
@@ -67,7 +67,7 @@ def _orbit(given: dict[str, str]) -> Motion:
     return _around(given, rig_delta(**angles))
 
 
-def _around(given: dict[str, str], turn: Float64[np.ndarray, "10"]) -> Motion:
+def _around(given: dict[str, str], turn: Float64[np.ndarray, " 10"]) -> Motion:
     def motion(share: Float64[np.ndarray, " time"], subject: Subject) -> Float64[np.ndarray, "time 10"]:
         amount = _way(given, "in", "out", "0", subject)
         rig = share[:, None] * turn
@@ -79,7 +79,7 @@ def _around(given: dict[str, str], turn: Float64[np.ndarray, "10"]) -> Motion:
 
 
 def _dolly(given: dict[str, str]) -> Motion:
-    def delta(subject: Subject) -> Float64[np.ndarray, "10"]:
+    def delta(subject: Subject) -> Float64[np.ndarray, " 10"]:
         amount = _way(given, "in", "out", "30%", subject)
         _closer(amount, subject)
         return rig_delta(forward=amount)

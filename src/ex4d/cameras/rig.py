@@ -22,7 +22,7 @@ COLUMN = {name: index for index, name in enumerate(MOTIONS)}
 Rig = Float64[np.ndarray, "*batch motion=10"]
 
 
-def rig_delta(**motions: float) -> Float64[np.ndarray, "10"]:
+def rig_delta(**motions: float) -> Float64[np.ndarray, " 10"]:
     """A rig state with the named motions set."""
     state = np.zeros(len(MOTIONS))
     for name, value in motions.items():

@@ -29,7 +29,7 @@ class Subject:
         unit: "metric" lets lengths be given in metres.
     """
 
-    point: Float64[np.ndarray, "3"]
+    point: Float64[np.ndarray, " 3"]
     K: Float[np.ndarray, "3 3"]
     size_hw: tuple[int, int]
     unit: Unit = "relative"

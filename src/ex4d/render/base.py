@@ -12,6 +12,13 @@ Raster law, the same in every backend (`cpu`, `cuda`, `reference`):
 5. *Depth.* 1/z is linear over the screen; it is evaluated in float64 and rounded to float32. The greatest wins.
    At equal 1/z a visible face beats a hidden one, then the lowest face id wins.
 6. *Attributes* are perspective-correct.
+
+To the letter, so that backends agree bit by bit (all float64, no fused multiply-add; e0, e1, e2 are the edge functions of a
+counter-clockwise triangle at the pixel centre, area their exact sum, q = 1/z of the corners):
+b1 = e1 / area, b2 = e2 / area (true divisions, so that a pixel centre on a vertex gets exactly 1 and 0),
+b0 = max(1 - b1 - b2, 0), q = b0 q0 + b1 q1 + b2 q2, depth key = float32(q), weights w1 = b1 q1 / q, w2 = b2 q2 / q.
+A clipped face walks its corners in order; every crossing is computed from the inside corner to the outside one at
+t = (z_in - NEAR) / (z_in - z_out), and the polygon is a fan from its first corner.
 """
 
 from __future__ import annotations
@@ -20,8 +27,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Float, Float32, Int32
+from jaxtyping import Bool, Float, Float32, Int32, UInt8
 
+from ex4d.geometry.mesh_rule import DepthRange, MeshRule
 from ex4d.types import WatertightMesh
 
 #: Near plane, scene units: the reference's own (EX-4D release, recon.py).
@@ -60,3 +68,51 @@ class Rasterizer(Protocol):
     ) -> Fragments:
         """The nearest surface of every pixel."""
         ...
+
+
+@dataclass(frozen=True)
+class SeenFrame:
+    """One rendered frame, resolved to what generators need.
+
+    Attributes:
+        color: RGB, 0 where `mask` is False.
+        mask: True where the source camera saw this surface.
+        depth: z in the camera, +inf where nothing was hit; hidden faces have depth too.
+    """
+
+    color: UInt8[np.ndarray, "height width 3"]
+    mask: Bool[np.ndarray, "height width"]
+    depth: Float32[np.ndarray, "height width"]
+
+
+class DepthRasterizer(Rasterizer, Protocol):
+    """A rasteriser that also draws a depth map's watertight mesh without building it.
+
+    The result equals `resolve_frame(draw(build_mesh(...)))`; a test holds the two together.
+    """
+
+    def draw_depth(
+        self,
+        depth: Float32[np.ndarray, "h w"],
+        color: UInt8[np.ndarray, "h w 3"],
+        source_K: Float32[np.ndarray, "3 3"],
+        rule: MeshRule,
+        clip: DepthRange,
+        cam_from_source: Float[np.ndarray, "4 4"],
+        K: Float[np.ndarray, "3 3"],
+        size_hw: tuple[int, int],
+    ) -> SeenFrame:
+        """The mesh of one source frame, seen from another camera (`cam_from_source`: source camera to new camera)."""
+        ...
+
+
+def resolve_frame(fragments: Fragments, visible: Bool[np.ndarray, " F"], rule: MeshRule) -> SeenFrame:
+    """Colour and mask of one frame: by face flags (default), or by interpolated alpha as the release did."""
+    hit = fragments.face_id >= 0
+    if rule.per_vertex:
+        mask = hit & (fragments.color[..., 3] > rule.alpha_threshold) & (fragments.depth <= rule.far_plane)
+        color = fragments.color[..., :3]  # the release truncates, and keeps the dark fringe of transparent corners
+    else:
+        mask = hit & visible[np.where(hit, fragments.face_id, 0)] & (fragments.depth <= rule.far_plane)
+        color = np.floor(fragments.color[..., :3] + np.float32(0.5))
+    return SeenFrame(np.where(mask[..., None], color, 0).clip(0, 255).astype(np.uint8), mask, fragments.depth)

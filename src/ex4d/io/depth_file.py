@@ -65,7 +65,11 @@ class DepthWriter:
                 )
             self._member.close()
             K = np.concatenate(self._K)
-            extra = {"K": K[0] if (K == K[0]).all() else K, "unit": np.array(self._unit), "fps": np.array(str(self.fps))}
+            extra = {
+                "K": K[0] if (K == K[0]).all() else K,
+                "unit": np.array(self._unit),
+                "fps": np.array(str(self.fps)),
+            }
             if self._poses:
                 extra["cam_from_world"] = np.concatenate(self._poses)
             for name, value in extra.items():

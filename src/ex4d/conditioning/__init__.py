@@ -1,1 +1,1 @@
-"""From rendered colour and mask to what a video diffusion model is conditioned on."""
+"""Rendered colour and mask to what a diffusion model is conditioned on."""

@@ -1,0 +1,135 @@
+"""Linear layers with 8-bit weights: rowwise scaled fp8 products, or fp8 and int8 storage with products in bfloat16.
+
+An outlier must not cost its neighbours their precision, so nothing is scaled by a whole tensor: a weight has one scale for each
+output channel, an activation one for each token, and e4m3 itself keeps three mantissa bits over 2^-6..448 below that scale, so
+that a channel 100 times the others leaves them all their bits (int8 activations would leave them one).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Kind = Literal["fp8", "fp8_weight", "int8_weight"]
+
+FP8 = torch.float8_e4m3fn
+FP8_MAX = 448.0
+INT8_MAX = 127.0
+#: `torch._scaled_mm` needs both sides of the weight divisible by this.
+ALIGNMENT = 16
+#: A row of zeros still needs a scale; the smallest that stays normal in float32.
+TINY_SCALE = 1e-12
+#: Linears that stay wide: everything outside the blocks (embeddings, head) is under 1.5 % of the time and feeds every token.
+QUANTISED_PREFIX = "blocks."
+
+
+def quantises(kind: str | None, name: str, weight: Tensor) -> bool:
+    """Whether this weight is stored in 8 bits under `kind`."""
+    if kind is None or not name.startswith(QUANTISED_PREFIX):
+        return False
+    return kind != "fp8" or (weight.shape[0] % ALIGNMENT == 0 and weight.shape[1] % ALIGNMENT == 0)
+
+
+def quantise_rows(x: Tensor, dtype: torch.dtype, limit: float) -> tuple[Tensor, Tensor]:
+    """Rows scaled to the type's range: (values [.., n], scale [.., 1] float32) with x close to values * scale."""
+    wide = x.float()
+    scale = (wide.abs().amax(dim=-1, keepdim=True) / limit).clamp_min(TINY_SCALE)
+    scaled = wide / scale
+    if dtype == torch.int8:
+        scaled = scaled.round()
+    return scaled.clamp(-limit, limit).to(dtype), scale
+
+
+class QuantLinear(nn.Module):
+    """A linear layer whose weight is 8 bits with one float32 scale for each output channel.
+
+    Attributes:
+        weight: [out, in] fp8 or int8, a frozen parameter.
+        weight_scale: [out, 1] float32.
+        bias: As the layer it replaces.
+    """
+
+    def __init__(self, weight: Tensor, weight_scale: Tensor, kind: Kind) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.register_buffer("weight_scale", weight_scale)
+        self.weight_scale: Tensor
+        self.bias: nn.Parameter | None = None
+        self.kind = kind
+        self.out_features, self.in_features = weight.shape
+
+    @classmethod
+    def from_weight(cls, weight: Tensor, kind: Kind, device: torch.device | str | None = None) -> QuantLinear:
+        """Quantise a full-precision weight where it is and keep the result on `device`."""
+        dtype, limit = (torch.int8, INT8_MAX) if kind == "int8_weight" else (FP8, FP8_MAX)
+        values, scale = quantise_rows(weight, dtype, limit)
+        device = weight.device if device is None else device
+        return cls(values.to(device), scale.to(device), kind)
+
+    def dequantised(self) -> Tensor:
+        """The weight as float32."""
+        return self.weight.float() * self.weight_scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kind == "fp8":
+            return fp8_linear(x, self.weight, self.weight_scale, self.bias)
+        out = F.linear(x, self.weight.to(x.dtype)) * self.weight_scale.T.to(x.dtype)
+        return out if self.bias is None else out + self.bias.to(out.dtype)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, {self.out_features}, {self.kind}"
+
+
+def fp8_linear(x: Tensor, weight: Tensor, weight_scale: Tensor, bias: Tensor | None) -> Tensor:
+    """x @ weight.T with both sides in fp8, scaled by token and by output channel; the result has the dtype of `x`."""
+    rows = x.reshape(-1, x.shape[-1])
+    values, scale = quantise_rows(rows, FP8, FP8_MAX)
+    if x.is_cuda:
+        fused = bias is not None and bias.dtype == torch.bfloat16 and x.dtype == torch.bfloat16 and fuses_bias(x.device)
+        out = torch._scaled_mm(
+            values,
+            weight.t(),
+            scale_a=scale,
+            scale_b=weight_scale.t(),
+            bias=bias if fused else None,
+            out_dtype=torch.bfloat16,
+            use_fast_accum=True,
+        )
+        bias = None if fused else bias
+    else:  # the same arithmetic without the kernel
+        out = (values.float() @ weight.float().t()) * scale * weight_scale.t()
+    out = out.to(x.dtype)
+    if bias is not None:
+        out = out + bias.to(out.dtype)
+    return out.reshape(*x.shape[:-1], -1)
+
+
+@cache
+def fuses_bias(device: torch.device) -> bool:
+    """Whether this build's rowwise fp8 product adds a bfloat16 bias itself."""
+    n = ALIGNMENT
+    ones = torch.ones(n, n, device=device)
+    scale = torch.ones(n, 1, device=device)
+    try:
+        torch._scaled_mm(
+            ones.to(FP8),
+            ones.to(FP8).t(),
+            scale_a=scale,
+            scale_b=scale.t(),
+            bias=torch.ones(n, device=device, dtype=torch.bfloat16),
+            out_dtype=torch.bfloat16,
+            use_fast_accum=True,
+        )
+    except RuntimeError:
+        return False
+    return True
+
+
+def fp8_supported(device: torch.device | str) -> bool:
+    """Whether rowwise fp8 products run on this device (compute capability 8.9 and newer)."""
+    device = torch.device(device)
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 9)

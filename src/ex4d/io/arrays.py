@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -220,7 +221,7 @@ def _open_npz(path: Path) -> DepthFile:
         kind=checked_kind(kind, path),
         K=checked_K(small.get("K"), shape[0], path),
         cam_from_world=None if poses is None else checked_poses(poses, shape[0], path),
-        fps=None if "fps" not in small else fraction(float(small["fps"])),
+        fps=None if "fps" not in small else fraction(small["fps"]),
         name=str(path),
     )
 
@@ -248,9 +249,9 @@ def checked_poses(poses: np.ndarray, num_frames: int, path: Path) -> np.ndarray:
     return poses.astype(np.float64)
 
 
-def fraction(fps: float) -> Fraction:
-    """A frame rate written as a decimal number, as the fraction it stands for (29.97002997... is 30000/1001)."""
-    return Fraction(fps).limit_denominator(100_000)
+def fraction(fps: object) -> Fraction:
+    """A frame rate written as "30000/1001" or as a decimal number, as the fraction it stands for."""
+    return Fraction(str(fps)).limit_denominator(100_000)
 
 
 def _small(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
@@ -270,7 +271,15 @@ class _NpyMember:
             self._offset = member.tell()
         if fortran or self.dtype.kind not in "fiu":
             raise ValueError(f"array of type {self.dtype}{', Fortran order' if fortran else ''}")
-        self._member = archive.open(info)
+        if info.compress_type == zipfile.ZIP_STORED:  # straight from the file: any frame at once
+            stream = Path(str(archive.filename)).open("rb")
+            stream.seek(info.header_offset + 26)
+            # the local header repeats name and extra field with lengths of its own (APPNOTE 4.3.7)
+            name_length, extra_length = struct.unpack("<2H", stream.read(4))
+            self._offset += info.header_offset + 30 + name_length + extra_length
+            self._member: IO[bytes] = stream
+        else:  # inflated from the start when asked to go back
+            self._member = archive.open(info)
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Frames start..stop-1, [stop - start, height, width]."""
@@ -321,7 +330,7 @@ def read_cameras(path: Path | str) -> tuple[CameraPath, Fraction]:
             size_hw=(int(h), int(w)),
             source_time=np.array([frame["source_time"] for frame in frames], np.float64),
             name=record.get("name", ""),
-        ), fraction(float(record["fps"]))
+        ), fraction(record["fps"])
     except InputError:
         raise
     except OSError as error:

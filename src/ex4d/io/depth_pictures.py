@@ -49,7 +49,7 @@ def open_pictures(path: Path) -> DepthFile:
         kind=checked_kind(about.get("kind", about.get("unit")), folder / SIDECAR),
         K=None if K is None else checked_K(np.array(K, np.float32), len(files), folder / SIDECAR),
         cam_from_world=None if poses is None else checked_poses(np.array(poses), len(files), folder / SIDECAR),
-        fps=None if "fps" not in about else fraction(float(about["fps"])),
+        fps=None if "fps" not in about else fraction(about["fps"]),
         name=str(path),
     )
 

@@ -191,14 +191,24 @@ def draw_faces(first, last, faces, visible, vertices, px_from_world, screen, key
 
 
 @njit(cache=True, nogil=True)
+def take_front(keys, row, col):
+    """The greatest key of a pixel over all buffers, and whose it is; the buffers are cleared on the way."""
+    key, front = keys[0, row, col], 0
+    keys[0, row, col] = 0
+    for buffer in range(1, keys.shape[0]):
+        other = keys[buffer, row, col]
+        keys[buffer, row, col] = 0
+        if other > key:
+            key, front = other, buffer
+    return key, front
+
+
+@njit(cache=True, nogil=True)
 def resolve_fragments(top, bottom, keys, weights, faces, colors, face_id, color, depth):
-    """Rows top..bottom-1 of the picture from z-buffers keys [buffers, h, w], weights [buffers, h, w, 2]."""
+    """Rows top..bottom-1 of the picture from z-buffers keys [buffers, h, w], weights [buffers, h, w, 2]; empties the keys."""
     for row in range(top, bottom):
         for col in range(keys.shape[2]):
-            key, front = keys[0, row, col], 0
-            for buffer in range(1, keys.shape[0]):
-                if keys[buffer, row, col] > key:
-                    key, front = keys[buffer, row, col], buffer
+            key, front = take_front(keys, row, col)
             if key == 0:
                 face_id[row, col] = -1
                 depth[row, col] = np.inf

@@ -176,6 +176,14 @@ class RenderClip:
     def __len__(self) -> int:
         return self.color.shape[0]
 
+    def __getitem__(self, index: slice) -> RenderClip:
+        """Fewer frames of the same render."""
+        part = {
+            name: None if getattr(self, name) is None else getattr(self, name)[index]
+            for name in ("color", "mask", "depth", "coverage", "plate", "plate_mask", "path")
+        }
+        return RenderClip(source=VideoClip(self.source.frames[index], self.source.fps), fps=self.fps, **part)
+
 
 @dataclass(frozen=True)
 class Condition:

@@ -1,0 +1,56 @@
+"""`ex4d generate`: complete a render folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tyro.conf import Positional
+
+
+def generate(folder: Positional[Path], /, preset: str = "fill", seed: int = 0, out: Path | None = None) -> int:
+    """Complete a render folder of `ex4d render`, or a color_*.mp4 with mask_*.mp4 of the EX-4D release.
+
+    Args:
+        folder: Where the render is.
+        preset: What completes the video: fill (no model) or wan14b.
+        seed: Of everything random.
+        out: Where output.mp4 and preview.png go; default the same folder.
+    """
+    from ex4d.cli.shared import progress_bars, say
+    from ex4d.folder import RenderFolder
+    from ex4d.generators.presets import check_preset, make_generator
+    from ex4d.io.atomic import ensure_dir
+    from ex4d.io.manifest import write_manifest
+    from ex4d.stages import OUTPUT, complete
+
+    check_preset(preset)
+    render = RenderFolder(folder, _source_of(folder))
+    out = ensure_dir(out or folder)
+    generator = make_generator(preset)
+    with progress_bars() as progress:
+        complete(render, generator, out, seed, progress)
+    say(getattr(generator, "notes", lambda: [])())
+    write_manifest(
+        out / "generate.json",
+        config={"preset": preset, "folder": folder},
+        seed=seed,
+        inputs={"color": render.color_file, "mask": render.mask_file},
+        generate=generator.manifest(),
+    )
+    print(out / OUTPUT)
+    return 0
+
+
+def _source_of(folder: Path):
+    """The source video as the manifest of the render names it, where it still is."""
+    from ex4d.errors import Ex4dError
+    from ex4d.io.video import open_video
+
+    try:
+        record = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        config, file = record["config"], Path(record["inputs"]["video"]["path"])
+        size_hw = tuple(config["size_hw"]) if config["size_hw"] else None
+        return open_video(file, start=config["start"], frames=config["frames"], size_hw=size_hw)
+    except (OSError, ValueError, KeyError, TypeError, Ex4dError):
+        return None

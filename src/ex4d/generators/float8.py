@@ -90,7 +90,7 @@ def fp8_linear(x: Tensor, weight: Tensor, weight_scale: Tensor, bias: Tensor | N
     values, scale = quantise_rows(rows, FP8, FP8_MAX)
     if x.is_cuda:
         fused = bias is not None and bias.dtype == torch.bfloat16 and x.dtype == torch.bfloat16 and fuses_bias(x.device)
-        out = torch._scaled_mm(
+        out = torch._scaled_mm(  # type: ignore[attr-defined]
             values,
             weight.t(),
             scale_a=scale,
@@ -115,7 +115,7 @@ def fuses_bias(device: torch.device) -> bool:
     ones = torch.ones(n, n, device=device)
     scale = torch.ones(n, 1, device=device)
     try:
-        torch._scaled_mm(
+        torch._scaled_mm(  # type: ignore[attr-defined]
             ones.to(FP8),
             ones.to(FP8).t(),
             scale_a=scale,

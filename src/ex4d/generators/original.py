@@ -97,8 +97,8 @@ def file_shapes(files: Iterable[Path]) -> dict[str, tuple[int, ...]]:
 
 def load_vae(state: Mapping[str, Tensor], source: str = "VAE"):
     """`AutoencoderKLWan` float32 from the original naming."""
-    from diffusers import AutoencoderKLWan
     from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
+    from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 
     try:
         base_dim, z_dim = state["encoder.conv1.weight"].shape[0], state["conv2.weight"].shape[0]

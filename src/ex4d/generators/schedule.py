@@ -6,7 +6,7 @@ Stock `set_timesteps(n)` shifts `sigma_min` twice and ends 0.15 off in sigma, so
 from __future__ import annotations
 
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 
 from ex4d.errors import InputError
 
@@ -53,6 +53,6 @@ class Ex4dScheduler(FlowMatchEulerDiscreteScheduler):
     def set_timesteps(self, num_inference_steps=None, device=None, sigmas=None, mu=None, timesteps=None):
         """As the parent, with evenly spaced unshifted sigmas where none are given."""
         if sigmas is None and num_inference_steps is not None:
-            sigmas = torch.linspace(1, 0, num_inference_steps + 1)[:-1].numpy()
+            sigmas = torch.linspace(1, 0, num_inference_steps + 1)[:-1].tolist()
             num_inference_steps = None
         super().set_timesteps(num_inference_steps, device=device, sigmas=sigmas, mu=mu, timesteps=timesteps)

@@ -11,10 +11,13 @@ import math
 from typing import Any
 
 import torch
-from diffusers import WanTransformer3DModel
 from diffusers.configuration_utils import register_to_config
 from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
-from diffusers.models.transformers.transformer_wan import WanTimeTextImageEmbedding, WanTransformerBlock
+from diffusers.models.transformers.transformer_wan import (
+    WanTimeTextImageEmbedding,
+    WanTransformer3DModel,
+    WanTransformerBlock,
+)
 from torch import Tensor, nn
 
 #: Dtypes a matrix product may run in; anything narrower is storage only (fp8 and int8 weights).
@@ -50,7 +53,7 @@ class Ex4dConditionEmbedder(WanTimeTextImageEmbedding):
         text_dtype = compute_dtype(self.text_embedder.linear_1)
         text = self.text_embedder(encoder_hidden_states.to(text_dtype))
         image = encoder_hidden_states_image
-        if image is not None:
+        if image is not None and self.image_embedder is not None:
             image = self.image_embedder(image.to(compute_dtype(self.image_embedder.ff.net[2])))
         return temb, modulation, text, image
 
@@ -84,7 +87,8 @@ class Ex4dBlock(WanTransformerBlock):
 
 
 TransformerBlockRegistry.register(
-    Ex4dBlock, TransformerBlockMetadata(return_hidden_states_index=0, return_encoder_hidden_states_index=None)
+    Ex4dBlock,
+    TransformerBlockMetadata(return_hidden_states_index=0, return_encoder_hidden_states_index=None),  # type: ignore[arg-type]
 )
 
 
@@ -164,14 +168,14 @@ class Ex4dTransformer(WanTransformer3DModel):
         try:
             return super().forward(
                 hidden_states,
-                timestep,
+                timestep,  # type: ignore[arg-type]
                 encoder_hidden_states,
                 encoder_hidden_states_image,
                 return_dict,
                 attention_kwargs=kwargs or None,
             )
         finally:
-            self.patch_embedding.geometry = None
+            self.patch_embedding.geometry = None  # type: ignore[assignment]
 
     def is_kept_float32(self, parameter_name: str) -> bool:
         """Whether METHOD 6.7 keeps this parameter in float32 when the rest is bfloat16."""

@@ -320,23 +320,22 @@ def complete(
     fps: Fraction | None = None,
 ) -> None:
     """Write output.mp4 and preview.png of a render folder into `out`."""
-    from ex4d.contact import write_preview
+    from ex4d.contact import ContactSheet
 
     def tell(done: int, _total: int | None, what: str) -> None:
         if progress is not None:
             progress(done, _total or folder.num_frames, what)
 
-    shown: list[np.ndarray] = []
-    picks = set(np.linspace(0, folder.num_frames - 1, 5).round().astype(int).tolist())
+    sheet = ContactSheet(np.linspace(0, folder.num_frames - 1, 5).round().astype(int).tolist())
     with VideoWriter(out / OUTPUT, fps or folder.fps, audio_from=audio, audio_start_s=audio_start_s) as writer:
         done = 0
-        for clip in generator.generate(folder.chunks(), seed=seed, progress=tell):
+        for clip in generator.generate(sheet.watch(folder.chunks()), seed=seed, progress=tell):
             writer.write(clip.frames)
-            shown += [clip.frames[i - done] for i in range(done, done + len(clip)) if i in picks]
+            sheet.output(clip)
             done += len(clip)
         if done != folder.num_frames:
             raise RuntimeError(f"{generator.name} returned {done} frames for {folder.num_frames}")
-    write_preview(out / PREVIEW, folder, sorted(picks), shown)
+    sheet.write(out / PREVIEW)
 
 
 def _plays_forward(path: CameraPath) -> bool:

@@ -159,7 +159,7 @@ class RenderClip:
         coverage: 0..255 share of the pixel that was seen (supersampled renders), or None.
         path: The cameras of these frames.
         source: The source frames of the same times, for first-frame conditioning and blending.
-        plate: RGB of the same surfaces as other times of the clip show them, or None (classical temporal background).
+        plate: RGB of what other times of the clip show in the holes of `mask`, or None (classical temporal background).
         plate_mask: True where `plate` is known.
     """
 

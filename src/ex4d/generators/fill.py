@@ -86,29 +86,21 @@ def _held(
     filled: np.ndarray, known: np.ndarray, depth: np.ndarray, cam_from_world: np.ndarray, K: np.ndarray, last: _History
 ) -> np.ndarray:
     """Blend in what the last frame invented on the same hidden surface."""
-    import cv2
+    from ex4d.generators.kernels_fill import held
 
-    rows, cols = np.nonzero(~known & np.isfinite(depth))
-    if not len(rows):
-        return filled
-    z = depth[rows, cols].astype(np.float64)
-    rays = np.linalg.inv(K.astype(np.float64)) @ np.stack([cols + 0.5, rows + 0.5, np.ones_like(z)])
     last_from_cam = last.cam_from_world @ invert_rigid(cam_from_world)
-    points = last_from_cam[:3, :3] @ (rays * z) + last_from_cam[:3, 3:]
-    front = points[2] > 1e-6
-    px = (last.K.astype(np.float64) @ points)[:2] / np.where(front, points[2], 1.0)
-    h, w = known.shape
-    front &= (px[0] > 0) & (px[0] < w) & (px[1] > 0) & (px[1] < h)
-    rows, cols, px, z_last = rows[front], cols[front], px[:, front], points[2, front]
-    if not len(rows):
-        return filled
-    x, y = px[0].astype(int), px[1].astype(int)
-    same = last.invented[y, x] & (np.abs(last.depth[y, x] - z_last) < SAME_SURFACE * z_last)
-    rows, cols, px = rows[same], cols[same], px[:, same].astype(np.float32)
-    map_x = np.full((h, w), -1, np.float32)
-    map_y = np.full((h, w), -1, np.float32)
-    map_x[rows, cols], map_y[rows, cols] = px[0] - 0.5, px[1] - 0.5
-    before = cv2.remap(last.filled, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    filled = filled.copy()
-    filled[rows, cols] += HISTORY * (before[rows, cols] - filled[rows, cols])
+    K = K.astype(np.float64)
+    held(
+        filled,
+        known,
+        depth,
+        last.filled,
+        last.invented,
+        last.depth,
+        np.linalg.inv(K),
+        last_from_cam,
+        last.K.astype(np.float64),
+        np.float32(HISTORY),
+        SAME_SURFACE,
+    )
     return filled

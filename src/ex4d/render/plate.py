@@ -127,7 +127,7 @@ def with_plate(render: RenderClip, layers: list[tuple[RenderClip, np.ndarray]]) 
     for layer, trusted in layers:
         # A hole's hidden face lies between the object in front and what is behind; nothing nearer can belong there.
         behind = layer.depth >= render.depth * (1 - SAME_SURFACE)
-        use = layer.mask & trusted & ~known & (behind | ~np.isfinite(render.depth))
+        use = layer.mask & trusted & ~render.mask & ~known & (behind | ~np.isfinite(render.depth))
         plate[use] = layer.color[use]
         known |= use
     return replace(render, plate=plate, plate_mask=known)

@@ -11,6 +11,7 @@ import numpy as np
 
 from ex4d.errors import InputError
 from ex4d.io.atomic import written_whole
+from ex4d.io.audio import AudioTrack
 
 H264_OPTIONS = {"crf": "15", "preset": "fast"}
 FFV1_OPTIONS = {"level": "3", "coder": "1", "context": "0", "g": "1", "slices": "4", "slicecrc": "1"}
@@ -27,8 +28,13 @@ class VideoWriter:
         path: .mp4 (or .mov, .mkv); .mkv when lossless.
         fps: Frames per second.
         lossless: FFV1 instead of H.264.
-        audio_from: A file whose audio is carried over.
-        audio_start_s: Where in that file the first frame written here lies.
+        audio_from: A file whose audio, if it has any, is carried over for as long as the video lasts.
+        audio_start_s: Seconds between that file's first video frame and the first frame written here.
+
+    Attributes:
+        num_frames: Frames written.
+        padded_hw: Stored (height, width).
+        notes: What a user may want to know once the block has ended.
     """
 
     def __init__(
@@ -44,7 +50,9 @@ class VideoWriter:
         self.audio_from, self.audio_start_s = audio_from, audio_start_s
         self.num_frames = 0
         self.padded_hw: tuple[int, int] | None = None
+        self.notes: list[str] = []
         self._stack = ExitStack()
+        self._audio: AudioTrack | None = None
         self._container: Any = None
         self._stream: Any = None
         self._shape: tuple[int, ...] = ()
@@ -91,6 +99,8 @@ class VideoWriter:
             context.color_primaries = context.color_trc = context.colorspace = BT709
         stream.height, stream.width = self.padded_hw
         self._stream = stream
+        if self.audio_from is not None:
+            self._audio = AudioTrack(self._container, self.audio_from, self.audio_start_s)
 
     def _encode(self, rgb: np.ndarray) -> None:
         import av
@@ -116,11 +126,16 @@ class VideoWriter:
         frame.pts, frame.time_base = self.num_frames, 1 / self.fps
         self._container.mux(self._stream.encode(frame))
         self.num_frames += 1
+        if self._audio is not None:
+            self._audio.advance(float(self.num_frames / self.fps))
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         try:
             if kind is None and self._stream is not None:
                 self._container.mux(self._stream.encode(None))
+                if self._audio is not None:
+                    self._audio.finish(float(self.num_frames / self.fps))
+                    self.notes += self._audio.notes
             self._container.close()
         except BaseException as failure:
             if not self._stack.__exit__(type(failure), failure, failure.__traceback__):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 #: Codecs that every MP4 player knows; packets of these are copied.
 COPIED = {"aac", "mp3", "ac3", "eac3", "alac"}
@@ -36,7 +39,8 @@ class AudioTrack:
         zero_s = float((video.start_time or 0) * video.time_base) if video is not None else 0.0
         self._zero_s = zero_s + start_s
         codec = self._stream.codec_context
-        if codec.name in COPIED and (codec.name != "aac" or codec.extradata):
+        name = codec.codec.canonical_name  # "mp3", where the decoder's own name is "mp3float"
+        if name in COPIED and (name != "aac" or codec.extradata):
             self._out = output.add_stream_from_template(self._stream)
             self._parts = self._copied()
         else:
@@ -91,19 +95,33 @@ class AudioTrack:
     def _encoded(self, rate: int) -> Iterator[tuple[float, list[Any]]]:
         import av
 
-        resampler = av.AudioResampler(format="fltp", layout=self._layout, rate=rate, frame_size=AAC_FRAME)
+        resampler = av.AudioResampler(format="fltp", layout=self._layout, rate=rate)
         self._seek()
-        written = None
-        for frame in self._container.decode(self._stream):
-            if frame.pts is None:
-                continue
-            begin_s = float(frame.pts * frame.time_base) - self._zero_s
-            if begin_s + frame.samples / frame.sample_rate <= 0:
-                continue
-            if written is None:
-                written = max(round(begin_s * rate), 0)
-            frame.pts = None
-            for piece in resampler.resample(frame):
-                piece.pts, piece.time_base, piece.sample_rate = written, Fraction(1, rate), rate
-                yield written / rate, self._out.encode(piece)
-                written += piece.samples
+        written, skip, waiting = None, 0, []
+        for frame in chain(self._container.decode(self._stream), [None]):
+            if frame is not None and written is None:
+                if frame.pts is None:
+                    continue
+                begin = round((float(frame.pts * frame.time_base) - self._zero_s) * rate)
+                if begin + frame.samples * rate // frame.sample_rate <= 0:
+                    continue
+                written, skip = max(begin, 0), max(-begin, 0)
+            if frame is not None:
+                frame.pts = None  # the span is continuous from here on: samples are counted
+            waiting += [piece.to_ndarray() for piece in resampler.resample(frame)]
+            samples = np.concatenate(waiting, axis=1)[:, skip:] if waiting else np.empty((1, 0), np.float32)
+            if waiting:
+                skip, waiting = 0, [samples]
+            while samples.shape[1] >= AAC_FRAME or (frame is None and samples.shape[1]):
+                assert written is not None
+                block, samples = samples[:, :AAC_FRAME], samples[:, AAC_FRAME:]
+                waiting = [samples]
+                yield written / rate, self._out.encode(self._block(block, written, rate))
+                written += block.shape[1]
+
+    def _block(self, samples: np.ndarray, pts: int, rate: int) -> Any:
+        import av
+
+        block = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout=self._layout)
+        block.pts, block.time_base, block.sample_rate = pts, Fraction(1, rate), rate
+        return block

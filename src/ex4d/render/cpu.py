@@ -23,7 +23,7 @@ from ex4d.geometry.mesh_rule import (
     lift,
 )
 from ex4d.render import kernels, kernels_grid
-from ex4d.render.base import Fragments, SeenFrame
+from ex4d.render.base import Fragments, SeenFrame, is_identity, seen_from_source
 from ex4d.render.workers import Workers, default_threads
 from ex4d.types import WatertightMesh
 
@@ -39,16 +39,17 @@ class CpuRasterizer:
 
     Args:
         threads: Threads to use; None uses every core this process may.
+        identity_law: Answer the source camera's own view by the mesh law, without drawing.
     """
 
     name = "cpu"
 
-    def __init__(self, threads: int | None = None) -> None:
+    def __init__(self, threads: int | None = None, *, identity_law: bool = True) -> None:
+        self.identity_law = identity_law
         self.threads = threads or default_threads()
         self._workers = Workers(self.threads)
         self._lock = threading.Lock()
-        self._keys = np.zeros((0, 0, 0), np.int64)
-        self._weights = np.empty((0, 0, 0, 2), np.float32)
+        self._kept: np.ndarray | None = None
 
     def draw(
         self,
@@ -63,7 +64,7 @@ class CpuRasterizer:
         face_id = np.empty(size_hw, np.int32)
         color = np.empty((*size_hw, 4), np.float32)
         depth = np.empty(size_hw, np.float32)
-        with self._buffers(size_hw) as (keys, weights):
+        with self._buffers(size_hw) as buffers:
 
             def project(_worker: int, first: int, last: int) -> None:
                 kernels.project_vertices(first, last, mesh.vertices, px_from_world, screen)
@@ -71,11 +72,11 @@ class CpuRasterizer:
             def draw(worker: int, first: int, last: int) -> None:
                 kernels.draw_faces(
                     first, last, mesh.faces, mesh.visible, mesh.vertices, px_from_world, screen,
-                    keys[worker], weights[worker],
+                    buffers[worker],
                 )  # fmt: skip
 
             def resolve(_worker: int, top: int, bottom: int) -> None:
-                kernels.resolve_fragments(top, bottom, keys, weights, mesh.faces, mesh.color, face_id, color, depth)
+                kernels.resolve_fragments(top, bottom, buffers, mesh.faces, mesh.color, face_id, color, depth)
 
             self._workers.map_bands(len(mesh.vertices), VERTICES_BAND, project)
             self._workers.map_bands(len(mesh.faces), FACES_BAND, draw)
@@ -94,6 +95,8 @@ class CpuRasterizer:
         size_hw: tuple[int, int],
     ) -> SeenFrame:
         """The watertight mesh of one source frame, seen from another camera, without building the mesh."""
+        if self.identity_law and is_identity(rule, depth.shape, source_K, cam_from_source, K, size_hw):
+            return seen_from_source(depth, color, rule, clip)
         if rule.ring == rule.per_vertex:
             raise ValueError("rules with a ring mark faces, rules without one mark vertices")
         grid = grid_depth(depth, rule, clip)
@@ -111,7 +114,7 @@ class CpuRasterizer:
         visible = np.empty((2, h - 1, w - 1), bool)
         out = SeenFrame(np.empty((*size_hw, 3), np.uint8), np.empty(size_hw, bool), np.empty(size_hw, np.float32))
 
-        with self._buffers(size_hw) as (keys, weights):
+        with self._buffers(size_hw) as buffers:
 
             def mark(_worker: int, top: int, bottom: int) -> None:
                 kernels_grid.mark_cells(
@@ -121,24 +124,24 @@ class CpuRasterizer:
             def draw(worker: int, top: int, bottom: int) -> None:
                 kernels_grid.draw_cells(
                     top, bottom, grid, inverse_K, first_px, P, visible, rule.ring, SPLAT_HALF_PX, SPECK_HALF_PX,
-                    DEPTH_JUMP, rule.keep_hidden, bits, keys[worker], weights[worker],
+                    DEPTH_JUMP, rule.keep_hidden, rule.per_vertex, bits, buffers[worker],
                 )  # fmt: skip
 
             self._workers.map_bands(h - 1, ROWS_BAND, mark)
             self._workers.map_bands(h - 1, ROWS_BAND, draw)
             caps = self._visible_caps(grid, source_K, rule)
             if rule.keep_hidden or caps.any():
-                kernels_grid.draw_caps(grid, inverse_K, first_px, P, caps, rule.keep_hidden, bits, keys[0], weights[0])
-            self._resolve(rule, visible, caps, color, bits, keys, weights, out)
+                kernels_grid.draw_caps(grid, inverse_K, first_px, P, caps, rule.keep_hidden, bits, buffers[0])
+            self._resolve(rule, visible, caps, color, bits, buffers, out)
         return out
 
-    def _resolve(self, rule: MeshRule, visible, caps, color, bits: int, keys, weights, out: SeenFrame) -> None:
+    def _resolve(self, rule: MeshRule, visible, caps, color, bits: int, buffers, out: SeenFrame) -> None:
         far = np.float32(rule.far_plane)
         if not rule.per_vertex:
 
             def resolve(_worker: int, top: int, bottom: int) -> None:
                 kernels_grid.resolve_faces(
-                    top, bottom, keys, weights, color, bits, far, out.color, out.mask, out.depth
+                    top, bottom, buffers, color.reshape(-1), color.shape[1], bits, far, out.color.reshape(-1), out.mask, out.depth
                 )  # fmt: skip
         else:
             opaque = self._opaque(rule, visible, caps)
@@ -146,7 +149,7 @@ class CpuRasterizer:
 
             def resolve(_worker: int, top: int, bottom: int) -> None:
                 kernels_grid.resolve_alpha(
-                    top, bottom, keys, weights, color, opaque, bits, threshold, far, out.color, out.mask, out.depth
+                    top, bottom, buffers, color, opaque, bits, threshold, far, out.color, out.mask, out.depth
                 )  # fmt: skip
 
         self._workers.map_bands(out.mask.shape[0], ROWS_BAND, resolve)
@@ -173,13 +176,11 @@ class CpuRasterizer:
         return ~hidden_faces(corners[cap_faces(0, 1, 2, 3)], K, rule)
 
     @contextmanager
-    def _buffers(self, size_hw: tuple[int, int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _buffers(self, size_hw: tuple[int, int]) -> Iterator[np.ndarray]:
         """Empty z-buffers, one per thread, kept between frames of one size; resolving empties them again."""
         with self._lock:
-            keys, weights = self._keys, self._weights
-            self._keys = np.zeros((0, 0, 0), np.int64)
-            if keys.shape[1:] != tuple(size_hw):
-                keys = np.zeros((self.threads, *size_hw), np.int64)
-                weights = np.empty((self.threads, *size_hw, 2), np.float32)
-            yield keys, weights
-            self._keys, self._weights = keys, weights  # not reached after an error: half-drawn buffers are dropped
+            buffers, self._kept = self._kept, None
+            if buffers is None or buffers.shape[1:3] != tuple(size_hw):
+                buffers = np.zeros((self.threads, *size_hw, 2), np.int64)
+            yield buffers
+            self._kept = buffers  # not reached after an error: half-drawn buffers are dropped

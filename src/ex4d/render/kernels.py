@@ -1,8 +1,8 @@
 """The raster law in numba: undecorated by shape checks, all in one file because numba's cache sees one file at a time.
 
-A z-buffer is two arrays: `keys` [height, width] int64 holds (bits of float32 1/z) * 2^32 + tie, so that one comparison
-settles depth, visibility and face order; `weights` [height, width, 2] float32 holds the perspective-correct barycentric
-weights of the second and third vertex of the face in front. Keys start at 0: nothing.
+A z-buffer [height, width, 2] int64 holds, a pixel, (bits of float32 1/z) * 2^32 + tie, so that one comparison settles
+depth, visibility and face order, and beside it the bits of the perspective-correct float32 weights of the second and third
+vertex of the face in front. A key of 0 is nothing.
 """
 
 import math
@@ -16,75 +16,91 @@ LAST_ID = 0x7FFFFFFF
 WIDE_PX = 4  # from this width on, the span of every row is computed instead of testing all of the box
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def face_tie(face_id, visible):
     """The low 32 bits of a key: visible beats hidden, then the lowest id wins."""
     return (np.int64(visible) << 31) | (LAST_ID - face_id)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def snap(x):
     """Round a pixel coordinate to the subpixel grid."""
     return np.floor(x * SUBPIXEL + 0.5) * (1.0 / SUBPIXEL)
 
 
-@njit(cache=True, nogil=True)
-def row_span(x0, dy0, x1, dy1, x2, dy2, sign, slack, left, right):
-    """First and last pixel of a row that can lie inside; a little generous, the caller tests each.
+@njit(cache=True, nogil=True, error_model="numpy")
+def edge_line(xa, ya, xb, yb, sign, slack):
+    """The line through an edge as a bound on x: (side, x at y = 0, slope, margin).
 
-    `slack` bounds the rounding error of an edge function; it is 0 for triangles whose edge functions are exact.
+    Side +1 bounds from below, -1 from above, 0 not at all. The margin covers the rounding of the line and, by `slack`, of
+    the edge function itself; callers test every pixel that is left.
     """
-    lo, hi = left - 1.0, right + 1.0
-    for edge in range(3):
-        if edge == 0:
-            xa, ya, xb, yb = x1, dy1, x2, dy2
-        elif edge == 1:
-            xa, ya, xb, yb = x2, dy2, x0, dy0
-        else:
-            xa, ya, xb, yb = x0, dy0, x1, dy1
-        slope = (ya - yb) * sign
-        value = (xa * yb - ya * xb) * sign  # edge function at x = 0
-        if slope > 0:
-            lo = max(lo, -(value + slack) / slope)
-        elif slope < 0:
-            hi = min(hi, -(value + slack) / slope)
-        elif value + slack < 0:
-            return 1, 0
-    return max(left, int(math.floor(lo - 0.5 - 1e-3))), min(right, int(math.ceil(hi - 0.5 + 1e-3)))
+    dy = ya - yb
+    if dy == 0.0:
+        return 0.0, 0.0, 0.0, 0.0
+    slope = (xa - xb) / dy
+    return (1.0 if dy * sign > 0 else -1.0), xa - ya * slope, slope, 1e-3 + slack / abs(dy)
 
 
-@njit(cache=True, nogil=True)
-def draw_triangle(x0, y0, q0, x1, y1, q1, x2, y2, q2, tie, clipped, bary, keys, weights):
-    """Draw one triangle of snapped pixels (x, y) and q = 1/z > 0.
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def write_front(row, col, b1, b2, q0, q1, q2, tie, weighted, clipped, bary, buffer):
+    """Put a fragment into the z-buffer if it is in front."""
+    b0 = max(1.0 - b1 - b2, 0.0)
+    q = b0 * q0 + b1 * q1 + b2 * q2
+    key = (np.int64(np.float32(q).view(np.int32)) << 32) | tie
+    if key > buffer[row, col, 0]:
+        buffer[row, col, 0] = key
+        if weighted:
+            r = 1.0 / q
+            w1, w2 = b1 * q1 * r, b2 * q2 * r
+            if clipped:
+                w0 = b0 * q0 * r
+                v1 = w0 * bary[0, 0] + w1 * bary[1, 0] + w2 * bary[2, 0]
+                w2 = w0 * bary[0, 1] + w1 * bary[1, 1] + w2 * bary[2, 1]
+                w1 = v1
+            high, low = np.int64(np.float32(w1).view(np.int32)), np.int64(np.float32(w2).view(np.int32))
+            buffer[row, col, 1] = (high << 32) | (low & 0xFFFFFFFF)  # a weight of -0.0 has a sign to mask
+
+
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def draw_any(x0, y0, q0, x1, y1, q1, x2, y2, q2, tie, weighted, clipped, bary, buffer):
+    """Draw one triangle of snapped pixels (x, y) and q = 1/z > 0; without `weighted`, into `keys` only.
 
     `bary` [3, 2] holds, when `clipped`, the weights of each corner for the second and third vertex of the whole face.
     """
-    left = max(math.ceil(min(x0, x1, x2) - 0.5), 0)
-    right = min(math.floor(max(x0, x1, x2) - 0.5), keys.shape[1] - 1)
-    if left > right:
-        return
-    top = max(math.ceil(min(y0, y1, y2) - 0.5), 0)
-    bottom = min(math.floor(max(y0, y1, y2) - 0.5), keys.shape[0] - 1)
-    if top > bottom:
-        return
+    left = max(math.ceil(min(min(x0, x1), x2) - 0.5), 0)
+    right = min(math.floor(max(max(x0, x1), x2) - 0.5), buffer.shape[1] - 1)
+    top = max(math.ceil(min(min(y0, y1), y2) - 0.5), 0)
+    bottom = min(math.floor(max(max(y0, y1), y2) - 0.5), buffer.shape[0] - 1)
     area = (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0)
-    if area == 0.0:
-        return
+    if left > right or area == 0.0:
+        bottom = top - 1
     sign = 1.0 if area > 0 else -1.0
     size = abs(area)
     wide = right - left >= WIDE_PX
-    slack = 0.0
+    side0 = side1 = side2 = at0 = at1 = at2 = slope0 = slope1 = slope2 = margin0 = margin1 = margin2 = 0.0
     if wide:
-        reach = max(abs(x0), abs(x1), abs(x2), abs(y0), abs(y1), abs(y2))
-        if reach > 8192.0:
-            slack = 1e-15 * reach * reach
+        reach = max(max(max(abs(x0), abs(x1)), max(abs(x2), abs(y0))), max(abs(y1), abs(y2)))
+        slack = 1e-15 * reach * reach if reach > 8192.0 else 0.0
+        side0, at0, slope0, margin0 = edge_line(x1, y1, x2, y2, sign, slack)
+        side1, at1, slope1, margin1 = edge_line(x2, y2, x0, y0, sign, slack)
+        side2, at2, slope2, margin2 = edge_line(x0, y0, x1, y1, sign, slack)
     for row in range(top, bottom + 1):
         py = row + 0.5
         dy0, dy1, dy2 = y0 - py, y1 - py, y2 - py
-        lo, hi = left, right
+        first, last = left, right
         if wide:
-            lo, hi = row_span(x0, dy0, x1, dy1, x2, dy2, sign, slack, left, right)
-        for col in range(lo, hi + 1):
+            lo, hi = left + 0.5, right + 0.5
+            x = at0 + py * slope0
+            lo, hi = (max(lo, x - margin0), hi) if side0 > 0 else (lo, min(hi, x + margin0) if side0 < 0 else hi)
+            x = at1 + py * slope1
+            lo, hi = (max(lo, x - margin1), hi) if side1 > 0 else (lo, min(hi, x + margin1) if side1 < 0 else hi)
+            x = at2 + py * slope2
+            lo, hi = (max(lo, x - margin2), hi) if side2 > 0 else (lo, min(hi, x + margin2) if side2 < 0 else hi)
+            if lo > hi:
+                continue
+            first, last = math.ceil(lo - 0.5), math.floor(hi - 0.5)
+        for col in range(first, last + 1):
             px = col + 0.5
             dx0, dx1, dx2 = x0 - px, x1 - px, x2 - px
             e0 = (dx1 * dy2 - dy1 * dx2) * sign
@@ -92,23 +108,23 @@ def draw_triangle(x0, y0, q0, x1, y1, q1, x2, y2, q2, tie, clipped, bary, keys, 
             e2 = (dx0 * dy1 - dy0 * dx1) * sign
             if e0 >= 0.0 and e1 >= 0.0 and e2 >= 0.0:
                 b1, b2 = e1 / size, e2 / size
-                b0 = max(1.0 - b1 - b2, 0.0)
-                q = b0 * q0 + b1 * q1 + b2 * q2
-                key = (np.int64(np.float32(q).view(np.int32)) << 32) | tie
-                if key > keys[row, col]:
-                    keys[row, col] = key
-                    w1, w2 = b1 * q1 / q, b2 * q2 / q
-                    if clipped:
-                        w0 = b0 * q0 / q
-                        v1 = w0 * bary[0, 0] + w1 * bary[1, 0] + w2 * bary[2, 0]
-                        w2 = w0 * bary[0, 1] + w1 * bary[1, 1] + w2 * bary[2, 1]
-                        w1 = v1
-                    weights[row, col, 0] = w1
-                    weights[row, col, 1] = w2
+                write_front(row, col, b1, b2, q0, q1, q2, tie, weighted, clipped, bary, buffer)
 
 
-@njit(cache=True, nogil=True)
-def draw_clipped(corners, tie, polygon, bary, keys, weights):
+@njit(cache=True, nogil=True, error_model="numpy")
+def draw_triangle(x0, y0, q0, x1, y1, q1, x2, y2, q2, tie, weighted, buffer):
+    """Draw a whole face."""
+    draw_any(x0, y0, q0, x1, y1, q1, x2, y2, q2, tie, weighted, False, buffer, buffer)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def draw_piece(x0, y0, q0, x1, y1, q1, x2, y2, q2, tie, bary, buffer):
+    """Draw a piece of a clipped face."""
+    draw_any(x0, y0, q0, x1, y1, q1, x2, y2, q2, tie, True, True, bary, buffer)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def draw_clipped(corners, tie, polygon, bary, buffer):
     """Clip a face at the near plane and draw what is left.
 
     `corners` [3, 3] holds K @ camera point of every vertex; `polygon` [4, 5] and `bary` [3, 2] are scratch.
@@ -143,15 +159,15 @@ def draw_clipped(corners, tie, polygon, bary, keys, weights):
             source = 0 if m == 0 else k + m - 1
             bary[m, 0] = polygon[source, 3]
             bary[m, 1] = polygon[source, 4]
-        draw_triangle(
+        draw_piece(
             polygon[0, 0], polygon[0, 1], polygon[0, 2],
             polygon[k, 0], polygon[k, 1], polygon[k, 2],
             polygon[k + 1, 0], polygon[k + 1, 1], polygon[k + 1, 2],
-            tie, True, bary, keys, weights,
+            tie, bary, buffer,
         )  # fmt: skip
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def project_vertices(first, last, vertices, px_from_world, screen):
     """Snapped x, y and 1/z (0 in front of the near plane) of vertices first..last-1 into `screen` [V, 3]."""
     P = px_from_world
@@ -167,8 +183,8 @@ def project_vertices(first, last, vertices, px_from_world, screen):
             screen[v, 2] = 0.0
 
 
-@njit(cache=True, nogil=True)
-def draw_faces(first, last, faces, visible, vertices, px_from_world, screen, keys, weights):
+@njit(cache=True, nogil=True, error_model="numpy")
+def draw_faces(first, last, faces, visible, vertices, px_from_world, screen, buffer):
     """Draw faces first..last-1 of a general mesh."""
     P = px_from_world
     bary, polygon, corners = np.zeros((3, 2)), np.empty((4, 5)), np.empty((3, 3))
@@ -179,7 +195,7 @@ def draw_faces(first, last, faces, visible, vertices, px_from_world, screen, key
         if q0 > 0.0 and q1 > 0.0 and q2 > 0.0:
             draw_triangle(
                 screen[a, 0], screen[a, 1], q0, screen[b, 0], screen[b, 1], q1, screen[c, 0], screen[c, 1], q2,
-                tie, False, bary, keys, weights,
+                tie, True, buffer,
             )  # fmt: skip
         elif q0 > 0.0 or q1 > 0.0 or q2 > 0.0:
             for k in range(3):
@@ -187,28 +203,28 @@ def draw_faces(first, last, faces, visible, vertices, px_from_world, screen, key
                 X, Y, Z = np.float64(vertices[v, 0]), np.float64(vertices[v, 1]), np.float64(vertices[v, 2])
                 for axis in range(3):
                     corners[k, axis] = P[axis, 0] * X + P[axis, 1] * Y + P[axis, 2] * Z + P[axis, 3]
-            draw_clipped(corners, tie, polygon, bary, keys, weights)
+            draw_clipped(corners, tie, polygon, bary, buffer)
 
 
-@njit(cache=True, nogil=True)
-def take_front(keys, row, col):
-    """The greatest key of a pixel over all buffers, and whose it is; the buffers are cleared on the way."""
-    key, front = keys[0, row, col], 0
-    keys[0, row, col] = 0
-    for buffer in range(1, keys.shape[0]):
-        other = keys[buffer, row, col]
-        keys[buffer, row, col] = 0
-        if other > key:
-            key, front = other, buffer
-    return key, front
+@njit(cache=True, nogil=True, error_model="numpy")
+def take_front(buffers, row, col):
+    """The greatest key of a pixel over all buffers and its two weights; the buffers are emptied on the way."""
+    key, weights = buffers[0, row, col, 0], buffers[0, row, col, 1]
+    buffers[0, row, col, 0] = 0
+    for other in range(1, buffers.shape[0]):
+        if buffers[other, row, col, 0] > key:
+            key, weights = buffers[other, row, col, 0], buffers[other, row, col, 1]
+        buffers[other, row, col, 0] = 0
+    w1, w2 = np.int32(weights >> 32).view(np.float32), np.uint32(weights & 0xFFFFFFFF).view(np.float32)
+    return key, w1, w2
 
 
-@njit(cache=True, nogil=True)
-def resolve_fragments(top, bottom, keys, weights, faces, colors, face_id, color, depth):
-    """Rows top..bottom-1 of the picture from z-buffers keys [buffers, h, w], weights [buffers, h, w, 2]; empties the keys."""
+@njit(cache=True, nogil=True, error_model="numpy")
+def resolve_fragments(top, bottom, buffers, faces, colors, face_id, color, depth):
+    """Rows top..bottom-1 of the picture from z-buffers [n, h, w, 2], which it empties."""
     for row in range(top, bottom):
-        for col in range(keys.shape[2]):
-            key, front = take_front(keys, row, col)
+        for col in range(buffers.shape[2]):
+            key, w1, w2 = take_front(buffers, row, col)
             if key == 0:
                 face_id[row, col] = -1
                 depth[row, col] = np.inf
@@ -217,7 +233,6 @@ def resolve_fragments(top, bottom, keys, weights, faces, colors, face_id, color,
             f = LAST_ID - (key & LAST_ID)
             face_id[row, col] = f
             depth[row, col] = 1.0 / np.float64(np.int32(key >> 32).view(np.float32))
-            w1, w2 = weights[front, row, col, 0], weights[front, row, col, 1]
             a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
             for channel in range(colors.shape[1]):
                 base = colors[a, channel]

@@ -27,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ex4d.errors import InputError
-from ex4d.evaluate.scene_families import build
+from ex4d.evaluate.scene_families import Layout, build
 from ex4d.evaluate.scene_parts import Part
 from ex4d.evaluate.scene_shading import (
     Geometry,
@@ -339,20 +339,14 @@ def make_scene(seed: int, family: str, num_frames: int = 49) -> Scene:
     if seed < 0:
         raise InputError(f"scene seed {seed}", "a seed of 0 or more")
     rng = np.random.Generator(np.random.PCG64([seed, FAMILIES.index(family), VERSION]))
-    layout = build(rng, family, num_frames)
+    return scene_of(build(rng, family, num_frames), seed, family, Fraction(24))
+
+
+def scene_of(layout: Layout, seed: int, family: str, fps: Fraction) -> Scene:
+    """The scene of a finished layout; its last texture is the cover of clouds."""
     assert layout.light is not None
     bank = TextureBank.pack(layout.textures)
     shader = Shader(layout.materials, bank, layout.light, len(layout.textures) - 1, layout.room_half, layout.haze_m)
     pivot = float((layout.camera(0.0) @ [*layout.target, 1.0])[2])
-    return Scene(
-        seed,
-        family,
-        num_frames,
-        Fraction(24),
-        pivot,
-        layout.fov_deg,
-        layout.parts,
-        layout.materials,
-        shader,
-        layout.camera,
-    )
+    made = layout.parts, layout.materials, shader, layout.camera
+    return Scene(seed, family, layout.num_frames, fps, pivot, layout.fov_deg, *made)

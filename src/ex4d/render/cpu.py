@@ -22,7 +22,7 @@ from ex4d.geometry.mesh_rule import (
     hidden_faces,
     lift,
 )
-from ex4d.render import kernels, kernels_grid
+from ex4d.render import kernels
 from ex4d.render.base import Fragments, SeenFrame, is_identity, seen_from_source
 from ex4d.render.workers import Workers, default_threads
 from ex4d.types import WatertightMesh
@@ -117,12 +117,12 @@ class CpuRasterizer:
         with self._buffers(size_hw) as buffers:
 
             def mark(_worker: int, top: int, bottom: int) -> None:
-                kernels_grid.mark_cells(
+                kernels.mark_cells(
                     top, bottom, grid, inverse_K, first_px, rule.ring, rule.filter == "boundary", limit, visible
                 )  # fmt: skip
 
             def draw(worker: int, top: int, bottom: int) -> None:
-                kernels_grid.draw_cells(
+                kernels.draw_cells(
                     top, bottom, grid, inverse_K, first_px, P, visible, rule.ring, SPLAT_HALF_PX, SPECK_HALF_PX,
                     DEPTH_JUMP, rule.keep_hidden, rule.per_vertex, bits, buffers[worker],
                 )  # fmt: skip
@@ -131,7 +131,7 @@ class CpuRasterizer:
             self._workers.map_bands(h - 1, ROWS_BAND, draw)
             caps = self._visible_caps(grid, source_K, rule)
             if rule.keep_hidden or caps.any():
-                kernels_grid.draw_caps(grid, inverse_K, first_px, P, caps, rule.keep_hidden, bits, buffers[0])
+                kernels.draw_caps(grid, inverse_K, first_px, P, caps, rule.keep_hidden, bits, buffers[0])
             self._resolve(rule, visible, caps, color, bits, buffers, out)
         return out
 
@@ -140,7 +140,7 @@ class CpuRasterizer:
         if not rule.per_vertex:
 
             def resolve(_worker: int, top: int, bottom: int) -> None:
-                kernels_grid.resolve_faces(
+                kernels.resolve_faces(
                     top, bottom, buffers, color.reshape(-1), color.shape[1], bits, far, out.color.reshape(-1), out.mask, out.depth
                 )  # fmt: skip
         else:
@@ -148,7 +148,7 @@ class CpuRasterizer:
             threshold = np.float32(rule.alpha_threshold)
 
             def resolve(_worker: int, top: int, bottom: int) -> None:
-                kernels_grid.resolve_alpha(
+                kernels.resolve_alpha(
                     top, bottom, buffers, color, opaque, bits, threshold, far, out.color, out.mask, out.depth
                 )  # fmt: skip
 
@@ -160,7 +160,7 @@ class CpuRasterizer:
         opaque = np.ones((h, w), bool)
         if rule.keep_hidden:
             self._workers.map_bands(
-                h, ROWS_BAND, lambda _worker, top, bottom: kernels_grid.mark_opaque(top, bottom, visible, opaque)
+                h, ROWS_BAND, lambda _worker, top, bottom: kernels.mark_opaque(top, bottom, visible, opaque)
             )
             for cap, shown in zip(cap_faces(0, w - 1, (h - 1) * w, h * w - 1), caps, strict=True):
                 opaque.reshape(-1)[cap] &= shown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from itertools import product
 
 import numpy as np
 
@@ -16,7 +17,7 @@ CUT_RESIDUAL = 0.55
 CUT_OVER_NEIGHBOURS = 2.0
 #: Frames on each side that count as neighbours.
 NEIGHBOURS = 4
-#: A picture that comes back within this many frames was a flash, not a cut.
+#: A picture that comes back within this many frames was a flash, or something that passed the lens, not a cut.
 FLASH_FRAMES = 3
 
 
@@ -24,35 +25,35 @@ def find_cuts(frames: Iterable[np.ndarray]) -> list[int]:
     """Indices of the frames that begin a new shot, for RGB frames of one size; hard cuts only, no dissolves.
 
     Every frame is explained by moving blocks of the one before; what stays unexplained, relative to the contrast, jumps at a
-    cut. Streamed: small copies of a dozen frames are kept, and two numbers per frame.
+    cut. Streamed: small copies of six frames are kept, and one number per frame.
     """
-    recent: deque[np.ndarray] = deque(maxlen=FLASH_FRAMES + 1)
+    recent: deque[np.ndarray] = deque(maxlen=2 * FLASH_FRAMES)
     residual: list[float] = []  # of frame i + 1 against frame i
-    lasting: list[float] = []  # the least of frames i + 1 .. i + FLASH_FRAMES against frame i
+    lasting: list[int] = []  # frames that no frame shortly before them explains, nor any shortly after those
+    count = 0
+
+    def judge(index: int) -> None:
+        split = index - (count - len(recent))  # where frame `index` lies in `recent`
+        if 0 < split < len(recent) and residual[index - 1] >= CUT_RESIDUAL:
+            window = list(recent)
+            pairs = product(window[max(split - FLASH_FRAMES, 0) : split], window[split : split + FLASH_FRAMES])
+            if all(_unexplained(before, after) >= CUT_RESIDUAL for before, after in pairs):
+                lasting.append(index)
+
     for frame in frames:
         recent.append(_small(frame))
-        if len(recent) > 1:
+        count += 1
+        if count > 1:
             residual.append(_unexplained(recent[-2], recent[-1]))
-        if len(recent) == FLASH_FRAMES + 1:
-            lasting.append(_lasting(recent, residual[-FLASH_FRAMES]))
-    while len(recent) > 1:
-        if len(lasting) < len(residual):
-            if len(recent) == FLASH_FRAMES + 1:
-                recent.popleft()
-            lasting.append(_lasting(recent, residual[len(lasting)]))
-        recent.popleft()
-    return [i + 1 for i in range(len(residual)) if _is_cut(residual, lasting, i)]
+        judge(count - FLASH_FRAMES)
+    for index in range(max(count - FLASH_FRAMES + 1, 1), count):
+        judge(index)
+    return [index for index in lasting if _stands_out(residual, index - 1)]
 
 
-def _is_cut(residual: list[float], lasting: list[float], i: int) -> bool:
-    if lasting[i] < CUT_RESIDUAL:
-        return False
+def _stands_out(residual: list[float], i: int) -> bool:
     around = [*residual[max(i - NEIGHBOURS, 0) : i], *residual[i + 1 : i + 1 + NEIGHBOURS]]
     return not around or residual[i] > CUT_OVER_NEIGHBOURS * float(np.median(around))
-
-
-def _lasting(recent: deque[np.ndarray], first: float) -> float:
-    return min([first, *(_unexplained(recent[0], later) for later in list(recent)[2:])])
 
 
 def _small(frame: np.ndarray) -> np.ndarray:

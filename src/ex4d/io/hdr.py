@@ -64,7 +64,7 @@ def scene_from_hlg(signal: np.ndarray) -> np.ndarray:
 
 
 def rolled_off(nits: np.ndarray) -> np.ndarray:
-    """The roll-off of BT.2390 from 0..1000 nits into 0..203, identical below its knee (93 nits)."""
+    """The roll-off of BT.2390 from 0..1000 nits into 0..203, identical below its knee (88 nits)."""
     peak = pq_from_nits(np.array(SOURCE_PEAK_NITS))
     e = np.minimum(pq_from_nits(nits) / peak, 1)
     white = pq_from_nits(np.array(SDR_WHITE_NITS)) / peak

@@ -49,7 +49,7 @@ def fox(s: Layout) -> None:
     body_y, length, girth = -0.62, 0.42, 0.17
 
     def bob(t: float) -> np.ndarray:
-        x = -1.75 + stride_m * t / period * 1.35
+        x = -1.6 + stride_m * t / period * 1.35
         heading = np.pi / 2 + 0.25 * np.sin(2 * np.pi * t / 48)
         z = 0.05 * np.sin(2 * np.pi * t / 48)
         return translation(x, body_y + 0.02 * np.sin(4 * np.pi * t / period), z) @ rotation("y", heading)
@@ -166,8 +166,8 @@ def sample_scene() -> Scene:
     room(s)
     fox(s)
     ball(s)
-    s.target = np.array([0.0, -0.72, 0.0])
-    pose = look_at(np.array([0.0, -1.2, -3.7]), s.target)
+    s.target = np.array([0.0, -0.58, 0.0])
+    pose = look_at(np.array([0.0, -1.5, -3.7]), s.target)
     s.camera = lambda _t: pose
     s.textures.append(np.repeat(tex.fbm(s.rng, 1.4)[..., None], 3, 2))
     return scene_of(s, SEED, "sample", FPS)

@@ -96,7 +96,7 @@ class VideoWriter:
             stream.pix_fmt = "gray" if len(self._shape) == 2 else "bgr0"
             context.color_range = FULL
             # Version 3 cuts pictures into slices, which a width of 1 does not allow.
-            stream.options = FFV1_OPTIONS if min(h, w) > 1 else {**FFV1_OPTIONS, "level": "1"}
+            stream.options = FFV1_OPTIONS if min(h, w) > 1 else {**FFV1_OPTIONS, "level": "1", "slicecrc": "0"}
         else:
             self.padded_hw = (h + h % 2, w + w % 2)
             stream.pix_fmt, stream.options = "yuv420p", H264_OPTIONS

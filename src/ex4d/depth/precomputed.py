@@ -135,7 +135,8 @@ class PrecomputedDepth:
             maps = self._read(start, min(start + PASS_FRAMES, self.maps.num_frames), self.maps.kind)
             lowest, highest = min(lowest, float(maps.min())), max(highest, float(maps.max()))
             samples.append(sample_values(maps))
-        check_spread(lowest, highest)
+        if self.maps.kind in (None, "disparity"):  # a flat wall is valid depth; a flat disparity has no scale
+            check_spread(lowest, highest)
         self._found["raw_range"] = [lowest, highest]
         return np.concatenate(samples)
 

@@ -79,7 +79,7 @@ def test_gradients_reach_exactly_the_adapter(clips, tmp_path):
 
 
 def test_overfits_four_clips(clips, tmp_path):
-    config = tiny_config(clips, "whole", steps=250, batch=4, lr=6e-3, warmup=5, ema=0.0, checkpoint_every=1000)
+    config = tiny_config(clips, "whole", steps=140, batch=4, lr=8e-3, warmup=5, ema=0.0, checkpoint_every=1000)
     config = replace(config, objective=replace(config.objective, weighting="uniform", pure_noise_share=1.0))
     wide = SIZES | {"num_attention_heads": 4, "added_kv_proj_dim": 96}  # wider than a patch, so that the noise can pass
     config = replace(config, model=replace(config.model, sizes=wide))

@@ -184,7 +184,8 @@ class FlowTask:
             batch["text"] = batch["text"] * (~drop)[:, None, None]
         if "kind" in raw:
             weight = draw_weights(raw["kind"], raw["coverage"], self.config.mixture, step)
-            k = torch.multinomial(weight, 1, generator=generator)[:, 0]
+            waiting = torch.empty_like(weight).exponential_(generator=generator)
+            k = (weight / waiting).argmax(dim=1)  # torch.multinomial would wait for the device
             rows = torch.arange(len(k), device=k.device)
             batch |= {n: raw[n][rows, k].float() for n in ("color_latents", "mask_latents", "hole") if n in raw}
             batch["hole"] = batch["hole"] / 255

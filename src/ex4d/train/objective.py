@@ -68,6 +68,11 @@ def schedule_table(shift: float = 5.0, steps: int = TABLE_STEPS) -> tuple[Tensor
     return sigma.float(), t.float(), weight.float()
 
 
+@lru_cache(maxsize=8)
+def _tables_on(shift: float, device: str) -> tuple[Tensor, ...]:
+    return tuple(table.to(device) for table in schedule_table(shift))
+
+
 @dataclass(frozen=True)
 class Noised:
     """One batch, noised.
@@ -93,7 +98,7 @@ def draw_noised(x0: Tensor, config: ObjectiveConfig, generator: torch.Generator)
     """
     import torch
 
-    sigma, timestep, weight = (table.to(x0.device) for table in schedule_table(config.shift))
+    sigma, _, weight = _tables_on(config.shift, str(x0.device))
     batch, device = x0.shape[0], x0.device
     index = torch.randint(0, TABLE_STEPS, (batch,), generator=generator, device=device)
     if config.pure_noise_share > 0:

@@ -16,13 +16,13 @@ import os
 for _name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")  # one process a core
 
-import argparse
-import multiprocessing
-import time
-import traceback
-from pathlib import Path
+import argparse  # noqa: E402
+import multiprocessing  # noqa: E402
+import time  # noqa: E402
+import traceback  # noqa: E402
+from pathlib import Path  # noqa: E402
 
-import numpy as np
+import numpy as np  # noqa: E402
 
 #: Yaw of the second camera at the end, degrees; both ways. Pitch and dolly are drawn too.
 MAX_YAW_DEG, MAX_PITCH_DEG, MAX_DOLLY = 90.0, 20.0, 0.25

@@ -105,6 +105,8 @@ def run_stages(
     for note in source.notes:
         result.note(note)
     check_options(config)
+    if until != "depth":
+        check_camera(source, config)
     inputs = {"video": video}
     depth_path = Path(config.depth)
     if depth_path.exists():
@@ -163,6 +165,23 @@ def check_options(config: RunConfig) -> None:
     if config.relative_to not in ("source", "world"):
         raise InputError(f"--relative-to {config.relative_to}", "source or world", "--relative-to source")
     ensure_dir(config.out)
+
+
+def check_camera(source: VideoSource, config: RunConfig) -> None:
+    """Refuse a camera path that cannot be used before any depth is computed: words, files, lengths, poses."""
+    from ex4d.cameras.resolve import make_path
+    from ex4d.depth.intrinsics import choose_intrinsics
+
+    K = choose_intrinsics(source.size_hw, fov_deg=config.fov_deg).for_frames(0, 1)
+    flat = DepthClip(np.ones((1, *source.size_hw), np.float32), K)
+    make_path(
+        config.camera,
+        first=flat,
+        num_frames=source.num_frames,
+        fps=source.fps,
+        reference=config.reference,
+        num_source_frames=source.num_frames,
+    )
 
 
 def _stage(result: RunResult, name: str, key: str, work: Callable[[], list[str]]) -> Callable[[], DepthFile]:

@@ -88,7 +88,7 @@ def _subject(spec: PathSpec, first: DepthClip, reference: bool) -> Subject:
     return find_subject(first)
 
 
-def _bounds(spec: PathSpec, num_frames: int, fps: Fraction) -> Float64[np.ndarray, " steps+1"]:
+def _bounds(spec: PathSpec, num_frames: int, fps: Fraction) -> Float64[np.ndarray, " bounds"]:
     """Where each step begins and ends, as shares of the clip; steps without a duration share what is left."""
     given = [_duration(moves, num_frames, fps) for moves in spec.steps]
     taken = sum(d for d in given if d is not None)
@@ -117,7 +117,7 @@ def _duration(moves: tuple[Move, ...], num_frames: int, fps: Fraction) -> float 
 
 
 def _source_time(
-    spec: PathSpec, share: Float64[np.ndarray, " time"], bounds: Float64[np.ndarray, " steps+1"], num_frames: int
+    spec: PathSpec, share: Float64[np.ndarray, " time"], bounds: Float64[np.ndarray, " bounds"], num_frames: int
 ) -> Float64[np.ndarray, " time"]:
     """Time runs with the output frames, except in steps that freeze it."""
     time = np.zeros(num_frames)

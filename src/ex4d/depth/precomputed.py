@@ -94,6 +94,8 @@ class PrecomputedDepth:
             stop = start + len(chunk)
             self._check_length(stop, at_least=True)
             depth = to_depth(self._read(start, stop, kind))
+            if depth.shape[1:3] != chunk.size_hw:
+                self._found["resized_from"] = f"{depth.shape[2]}x{depth.shape[1]}"
             depth = np.stack([resize_depth(frame, chunk.size_hw) for frame in depth])
             poses = (
                 None if self.maps.cam_from_world is None else self.maps.cam_from_world[start:stop].astype(np.float64)
@@ -115,6 +117,17 @@ class PrecomputedDepth:
             "intrinsics": self.intrinsics.origin,
             **self._found,
         }
+
+    def notes(self) -> list[str]:
+        """What the user should know, one line each; complete once `estimate` has ended."""
+        found = (
+            [f"depth of {self._found['resized_from']} is resized to the video"] if "resized_from" in self._found else []
+        )
+        if "detected" in str(self._found.get("kind", "")):
+            found.append(
+                f"{self.maps.name} does not say what its numbers are; taken as {self._found['kind']}; --depth-kind states it"
+            )
+        return found
 
     def _check_length(self, frames: int, *, at_least: bool) -> None:
         if frames > self.maps.num_frames or (not at_least and frames != self.maps.num_frames):
@@ -193,6 +206,21 @@ class PrecomputedDepth:
         if kind == "inverse":
             return lambda maps: scale / maps
         return lambda maps: maps * scale
+
+
+#: Relative difference of aspect up to which a depth map is the same picture at another size (rounding to whole pixels).
+ASPECT_TOLERANCE = 0.02
+
+
+def check_aspect(maps: DepthMaps, size_hw: tuple[int, int]) -> None:
+    """InputError when the maps are not the video's picture at some size."""
+    (dh, dw), (h, w) = maps.size_hw, size_hw
+    if abs(dw * h / (dh * w) - 1) > ASPECT_TOLERANCE and abs(dw * h / dh - w) > 1 and abs(dh * w / dw - h) > 1:
+        raise InputError(
+            f"depth maps of {dw}x{dh} in {maps.name} for a video of {w}x{h}",
+            "the same aspect",
+            "--size as the depth was made for",
+        )
 
 
 def detect_kind(first: Float32[np.ndarray, "height width"], samples: Float32[np.ndarray, " n"]) -> Kind:

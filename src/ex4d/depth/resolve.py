@@ -13,7 +13,7 @@ from ex4d.depth.base import DepthEstimator
 from ex4d.depth.conversion import KINDS, Kind
 from ex4d.depth.intrinsics import choose_intrinsics
 from ex4d.depth.plane import PlaneDepth, PlaneParameters
-from ex4d.depth.precomputed import DepthMaps, PrecomputedDepth, maps_intrinsics
+from ex4d.depth.precomputed import DepthMaps, PrecomputedDepth, check_aspect, maps_intrinsics
 from ex4d.errors import InputError
 
 
@@ -63,6 +63,7 @@ def make_depth(
                 "one depth map per frame",
                 f"--frames {min(maps.num_frames, num_frames)}",
             )
+        check_aspect(maps, size_hw)
         found = choose_intrinsics(size_hw, model_K=maps_intrinsics(maps, size_hw), **chosen)
         return PrecomputedDepth(maps, found, preset_reference, fill_holes, scale)
     if spec == "plane" or spec.startswith("plane:"):

@@ -7,6 +7,10 @@ import numpy as np
 #: How fast a nearer neighbour loses its say: at half the depth of the farthest one its weight is e^-10.
 NEARER_COUNTS_LESS = 20.0
 
+#: Levels above the one that has no hole left: how far around a hole its background is looked for. One block beside an object
+#: may know nothing but the object; the sky above a whole room must not fill a hole in its floor.
+WIDER_LEVELS = 2
+
 
 def pull_push(color: np.ndarray, known: np.ndarray, depth: np.ndarray) -> np.ndarray:
     """Fill the unknown pixels smoothly from the known ones around them, far ones first.
@@ -30,7 +34,9 @@ def pull_push(color: np.ndarray, known: np.ndarray, depth: np.ndarray) -> np.nda
 
     penalty = np.float32(NEARER_COUNTS_LESS)
     levels = [(color.astype(np.float32), known.astype(np.float32), np.where(known, log_z, 0).astype(np.float32))]
-    while max(levels[-1][1].shape) > 1 and (levels[-1][1] == 0).any():
+    wider = WIDER_LEVELS
+    while max(levels[-1][1].shape) > 1 and wider:
+        wider -= not (levels[-1][1] == 0).any()
         levels.append(pull(*levels[-1], penalty))
     out, _, out_z = levels[-1]
     for fine in reversed(levels[:-1]):

@@ -97,7 +97,6 @@ class CudaRasterizer:
         size_hw: tuple[int, int],
     ) -> Fragments:
         """The nearest surface of every pixel, of any triangle mesh."""
-        import torch
 
         from ex4d.render.cuda_job import camera_table
 
@@ -107,9 +106,9 @@ class CudaRasterizer:
             return Fragments(np.full(size_hw, -1, np.int32), np.zeros((*size_hw, 4), np.float32), empty)
         device = self.device
         with on_device(device):
-            camera = torch.from_numpy(camera_table(K[None], cam_from_world[None], 1)[0]).to(device)
+            camera = upload(camera_table(K[None], cam_from_world[None], 1)[0], device)
             arrays = (mesh.vertices, mesh.faces, (~mesh.visible).view(np.uint8), mesh.color)
-            points, faces, hidden, colors = (torch.from_numpy(np.ascontiguousarray(x)).to(device) for x in arrays)
+            points, faces, hidden, colors = (upload(x, device) for x in arrays)
             face, color, depth = self._launcher(device).draw_soup(points, faces, hidden, colors, camera, size_hw)
         return Fragments(face.cpu().numpy(), color.cpu().numpy(), depth.cpu().numpy())
 
@@ -144,13 +143,9 @@ class CudaRasterizer:
         supersample: int = 1,
     ) -> GridRender:
         """Many source frames, each seen from its own camera, in one go: host arrays in, device tensors out."""
-        import torch
-
         device = self.device
         return self.render_grid(
-            torch.from_numpy(np.ascontiguousarray(depth)).to(device),
-            torch.from_numpy(np.ascontiguousarray(color)).to(device),
-            source_K, cam_from_source, K, size_hw, rule=rule, clip=clip, supersample=supersample,
+            upload(depth, device), upload(color, device), source_K, cam_from_source, K, size_hw, rule=rule, clip=clip, supersample=supersample,
         )  # fmt: skip
 
     def render_grid(
@@ -212,7 +207,6 @@ class CudaRasterizer:
         return GridRender(out.mask.view(torch.bool), out.color, out.depth, out.coverage, face)
 
     def _job(self, depth, color, cameras, size_hw, rule: MeshRule, clip: DepthRange, supersample: int) -> GridJob:
-        import torch
 
         from ex4d.render.cuda_job import GridJob, camera_table, source_table
 
@@ -229,8 +223,7 @@ class CudaRasterizer:
         source, caps = source_table(source_K, (height, width), rule, clip)
         camera = camera_table(K, cam_from_source, supersample)
         limits = np.array([rule.far_plane, rule.alpha_threshold], np.float32)
-        tables = (torch.from_numpy(x).to(depth.device) for x in (source, camera, caps, limits))
-        source, camera, caps, limits = tables
+        source, camera, caps, limits = (upload(x, depth.device) for x in (source, camera, caps, limits))
         return GridJob(
             depth.contiguous(), None if color is None else color.contiguous(), source, camera, caps, limits,
             rule, tuple(size_hw), supersample,
@@ -287,6 +280,14 @@ def mesh_face_ids(out: GridOutput, job: GridJob) -> torch.Tensor:
         number = (torch.cumsum(present, 0) - 1).to(torch.int32)
         face[t] = torch.where(face[t] < 0, -1, number[face[t].clamp(min=0).long()])
     return face
+
+
+def upload(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """A host array on the device, without waiting for it."""
+    import torch
+
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def check_size(size_hw: tuple[int, int]) -> None:

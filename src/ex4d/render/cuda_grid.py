@@ -14,6 +14,7 @@ import triton.language as tl
 from ex4d.render.cuda_screen import (
     BAD,
     EMPTY,
+    SIZES,
     SMALL,
     SUB,
     append,
@@ -29,7 +30,7 @@ from ex4d.render.cuda_screen import (
 from ex4d.render.cuda_source import NUM_FIELDS, grid_point, lift, narrow, quad_corners, splat_half, steep
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def project_grid(
     depth_ptr, source_ptr, camera_ptr, screen_ptr, inv_z_ptr, hidden_ptr, height, width,
     RING: tl.constexpr, BOUNDARY: tl.constexpr, BLOCK: tl.constexpr,
@@ -110,7 +111,7 @@ def draw_quads(
         row = tl.where(wrap, row + 1, row)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def draw_grid(
     screen_ptr, inv_z_ptr, hidden_ptr, keys_ptr, middle_ptr, hard_ptr, counters_ptr, middle_capacity, hard_capacity,
     grid_h, grid_w, out_h, out_w, caps_ptr,
@@ -191,7 +192,7 @@ def is_unseen(hidden_ptr, row, col, width, live):
     return live & (up_left >= 2) & (up_right == 3) & (down_left == 3) & ((down_right & 1) == 1)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def draw_splats(
     depth_ptr, source_ptr, camera_ptr, hidden_ptr, keys_ptr, unseen_ptr, hard_ptr, counters_ptr, hard_capacity,
     height, width, out_h, out_w, TINY: tl.constexpr, STORE: tl.constexpr, BLOCK: tl.constexpr,
@@ -251,7 +252,7 @@ def project_point(source_ptr, camera_ptr, x, y, z):
     return to_screen(u, v, w)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def vertex_alpha(hidden_ptr, source_ptr, alpha_ptr, grid_h, grid_w, BLOCK: tl.constexpr):
     """1 where no face of a vertex is hidden, else 0: the release's per-vertex occlusion (no ring)."""
     frame = tl.program_id(1).to(tl.int64)

@@ -30,8 +30,8 @@ class Tuning:
         middle: Rows plus pixels of the largest face drawn by one lane.
         segment: Pixels that one lane of a strip draws at most, about.
         block, warps: Lanes and warps of a program that draws tiny faces.
-        queue_block, splat_block: Lanes of a program that draws queued faces, or splats; one warp.
-        vertex_block, pixel_block: Lanes of a program over vertices, over pixels; four warps.
+        queue_block: Lanes of a program that draws queued faces, one warp.
+        vertex_block, splat_block, pixel_block: Lanes of a program over vertices, source pixels, pixels; 32 a warp.
         programs: Programs that stride through a queue.
         workspace_bytes: Frames are drawn in groups whose keys, vertices and queues fit in this.
     """
@@ -127,10 +127,10 @@ def source_table(
     K: np.ndarray, size_hw: tuple[int, int], rule: MeshRule, clip: DepthRange
 ) -> tuple[np.ndarray, np.ndarray]:
     """Parameter rows [T, fields] and drawn caps [T, 2] for source intrinsics [T, 3, 3]."""
-    border = rule.ring_depth(clip)
-    rows = np.empty((len(K), len(SOURCE_FIELDS)))
-    caps = np.ones((len(K), 2), np.uint8)
-    for t, k in enumerate(K):
+    distinct, which = np.unique(K.reshape(len(K), 9), axis=0, return_inverse=True)
+    rows = np.empty((len(distinct), len(SOURCE_FIELDS)))
+    caps = np.ones((len(distinct), 2), np.uint8)
+    for t, k in enumerate(distinct.reshape(-1, 3, 3)):
         inverse = np.linalg.inv(k.astype(np.float64))
         limit = rule.boundary_ratio
         if rule.filter == "angle":
@@ -138,10 +138,10 @@ def source_table(
         hidden = caps_hidden(k, size_hw, rule, clip)
         rows[t] = (
             *inverse[0], *inverse[1, 1:], rule.pixel_offset - rule.ring,
-            np.float32(MIN_DEPTH), rule.far_depth(clip), border, limit, hidden @ [1, 2],
+            np.float32(MIN_DEPTH), rule.far_depth(clip), rule.ring_depth(clip), limit, hidden @ [1, 2],
         )  # fmt: skip
         caps[t] = rule.keep_hidden | ~hidden
-    return rows, caps
+    return rows[which.reshape(-1)], caps[which.reshape(-1)]
 
 
 def caps_hidden(k: np.ndarray, size_hw: tuple[int, int], rule: MeshRule, clip: DepthRange) -> np.ndarray:

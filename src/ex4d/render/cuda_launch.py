@@ -78,6 +78,15 @@ class Queues:
         return len(self.middle), len(self.hard), len(self.strips)
 
 
+@dataclass(frozen=True)
+class Fullness:
+    """What a group of frames wanted to queue, on the device, and how much could be queued."""
+
+    faces: int
+    counters: torch.Tensor
+    capacities: tuple[int, int, int]
+
+
 class Launcher:
     """Runs the kernels; remembers how full the queues were."""
 
@@ -86,12 +95,16 @@ class Launcher:
         self._shares = list(FIRST_SHARES)
 
     def render(self, job: GridJob, out: GridOutput) -> None:
-        """Draw all frames, in groups that fit the workspace."""
-        first, total = 0, len(job.depth)
-        while first < total:
-            last = min(first + self._group_size(job), total)
-            if self._draw_group(job.frames(first, last), out.frames(first, last)):
-                first = last
+        """Draw all frames, in groups that fit the workspace; wait for the device once, when all is started."""
+        todo = [(0, len(job.depth))]
+        while todo:
+            started = []
+            for first, end in todo:
+                while first < end:
+                    last = min(first + self._group_size(job), end)
+                    started.append((first, last, self._draw_group(job.frames(first, last), out.frames(first, last))))
+                    first = last
+            todo = [(first, last) for first, last, full in started if not self._fits(full)]
 
     def _group_size(self, job: GridJob) -> int:
         vertices = math.prod(job.grid_hw)
@@ -102,12 +115,12 @@ class Launcher:
     def _queues(self, faces: int) -> Queues:
         return Queues.make([max(1 << 12, int(share * faces) + 1) for share in self._shares], self.device)
 
-    def _fits(self, queues: Queues, faces: int) -> bool:
+    def _fits(self, full: Fullness) -> bool:
         """Whether every entry found room; if not, remember to make more."""
         fits = True
-        for queue, (need, capacity) in enumerate(zip(queues.counters.tolist(), queues.capacities, strict=True)):
+        for queue, (need, capacity) in enumerate(zip(full.counters.tolist(), full.capacities, strict=True)):
             if need > capacity:
-                self._shares[queue] = 1.25 * need / faces
+                self._shares[queue] = max(self._shares[queue], 1.25 * need / full.faces)
                 fits = False
         return fits
 
@@ -117,8 +130,8 @@ class Launcher:
         keys = torch.full((frames, *hw), 2**63 - 1, dtype=torch.int64, device=self.device)
         return Screen(positions, inv_z, keys, hw)
 
-    def _draw_group(self, job: GridJob, out: GridOutput) -> bool:
-        """Draw a group and write its results; False when a queue was too small and nothing was written."""
+    def _draw_group(self, job: GridJob, out: GridOutput) -> Fullness:
+        """Draw a group and write its results, which are wrong where a queue was too small."""
         rule = job.rule
         count, height, width = job.depth.shape
         grid_h, grid_w = job.grid_hw
@@ -135,10 +148,8 @@ class Launcher:
         queues = self._queues(faces)
         self._draw_grid(job, surface, screen, queues, out)
         self._draw_queues(surface, screen, queues)
-        if not self._fits(queues, faces):
-            return False
         self._resolve_grid(job, surface, screen, out)
-        return True
+        return Fullness(faces, queues.counters, queues.capacities)
 
     def _draw_grid(self, job: GridJob, surface: Surface, screen: Screen, queues: Queues, out: GridOutput) -> None:
         t, rule, hidden = self.tuning, job.rule, surface.hidden
@@ -147,7 +158,7 @@ class Launcher:
         launch(
             cuda_grid.project_grid, (blocks(grid_h * grid_w, t.vertex_block), count),
             job.depth, job.source, job.camera, screen.positions, screen.inv_z, hidden, height, width,
-            RING=rule.ring, BOUNDARY=rule.filter == "boundary", BLOCK=t.vertex_block, num_warps=4,
+            RING=rule.ring, BOUNDARY=rule.filter == "boundary", BLOCK=t.vertex_block, num_warps=warps(t.vertex_block),
             enable_fp_fusion=False,
         )  # fmt: skip
         launch(
@@ -161,7 +172,7 @@ class Launcher:
                 cuda_grid.draw_splats, (blocks(height * width, t.splat_block), count),
                 job.depth, job.source, job.camera, hidden, screen.keys, hidden if out.unseen is None else out.unseen,
                 queues.hard, queues.counters, len(queues.hard), height, width, out_h, out_w,
-                TINY=t.tiny, STORE=out.unseen is not None, BLOCK=t.splat_block, num_warps=1, enable_fp_fusion=False,
+                TINY=t.tiny, STORE=out.unseen is not None, BLOCK=t.splat_block, num_warps=warps(t.splat_block), enable_fp_fusion=False,
             )  # fmt: skip
 
     def _draw_queues(self, surface: Surface, screen: Screen, queues: Queues) -> None:
@@ -196,7 +207,7 @@ class Launcher:
             if rule.keep_hidden:
                 launch(
                     cuda_grid.vertex_alpha, (blocks(surface.num_vertices, t.vertex_block), count),
-                    hidden, job.source, alpha, grid_h, grid_w, BLOCK=t.vertex_block, num_warps=4,
+                    hidden, job.source, alpha, grid_h, grid_w, BLOCK=t.vertex_block, num_warps=warps(t.vertex_block),
                 )  # fmt: skip
         optional = [out.mask if x is None else x for x in (out.depth, out.coverage, out.face)]
         launch(
@@ -205,7 +216,7 @@ class Launcher:
             hidden if job.color is None else job.color, job.limits,
             out.mask if out.color is None else out.color, out.mask, *optional, height, width, out_h, out_w,
             RING=rule.ring, ALPHA=rule.per_vertex, COLOR=out.color is not None, DEPTH=out.depth is not None,
-            FACES=out.face is not None, SAMPLES=job.samples, BLOCK=t.pixel_block, num_warps=4, enable_fp_fusion=False,
+            FACES=out.face is not None, SAMPLES=job.samples, BLOCK=t.pixel_block, num_warps=warps(t.pixel_block), enable_fp_fusion=False,
         )  # fmt: skip
 
     def draw_soup(
@@ -226,7 +237,7 @@ class Launcher:
         launch(
             cuda_soup.project_points, (blocks(len(vertices), t.vertex_block),),
             vertices, camera, screen.positions, screen.inv_z, len(vertices),
-            BLOCK=t.vertex_block, num_warps=4, enable_fp_fusion=False,
+            BLOCK=t.vertex_block, num_warps=warps(t.vertex_block), enable_fp_fusion=False,
         )  # fmt: skip
         fits = False
         while not fits:
@@ -238,14 +249,14 @@ class Launcher:
                 TINY=t.tiny, MIDDLE=t.middle, BLOCK=t.block, num_warps=t.warps,
             )  # fmt: skip
             self._draw_queues(surface, screen, queues)
-            fits = self._fits(queues, len(faces))
+            fits = self._fits(Fullness(len(faces), queues.counters, queues.capacities))
         face = torch.empty(size_hw, dtype=torch.int32, device=device)
         color = torch.empty((*size_hw, 4), dtype=torch.float32, device=device)
         depth = torch.empty(size_hw, dtype=torch.float32, device=device)
         launch(
             cuda_resolve.resolve_soup, (blocks(out_h * out_w, t.pixel_block),),
             screen.keys, screen.positions, screen.inv_z, vertices, faces, camera, colors, face, color, depth,
-            out_h, out_w, BLOCK=t.pixel_block, num_warps=4, enable_fp_fusion=False,
+            out_h, out_w, BLOCK=t.pixel_block, num_warps=warps(t.pixel_block), enable_fp_fusion=False,
         )  # fmt: skip
         return face, color, depth
 
@@ -258,3 +269,8 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **options: Any) -> No
 def blocks(count: int, size: int) -> int:
     """Programs of `size` lanes that cover `count`."""
     return -(-count // size)
+
+
+def warps(lanes: int) -> int:
+    """One warp for 32 lanes, eight at most."""
+    return min(max(lanes // 32, 1), 8)

@@ -17,6 +17,7 @@ import triton.language as tl
 
 from ex4d.render.cuda_screen import (
     NEAR_Z,
+    SIZES,
     SLACK,
     SUB,
     first_pixel,
@@ -109,7 +110,7 @@ def hidden_bit(hidden_ptr, frame, face, grid_h, grid_w, GRID: tl.constexpr, live
     return hidden
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def draw_middle(
     middle_ptr, counters_ptr, capacity, screen_ptr, inv_z_ptr, hidden_ptr, faces_ptr, keys_ptr,
     num_vertices, grid_h, grid_w, out_h, out_w, GRID: tl.constexpr, BLOCK: tl.constexpr,
@@ -239,7 +240,7 @@ def queue_strips(
             tl.store(strips_ptr + start + k, entry, mask=(k < strips) & (start + k < strip_capacity))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def set_up_hard(
     hard_ptr, counters_ptr, capacity, strips_ptr, strip_capacity, table_ptr, owner_ptr,
     depth_ptr, source_ptr, vertices_ptr, faces_ptr, camera_ptr, hidden_ptr, height, width, grid_h, grid_w, out_h, out_w,
@@ -322,7 +323,7 @@ def soup_corner(vertices_ptr, faces_ptr, index, live):
     return x, y, z
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def draw_strips(
     strips_ptr, counters_ptr, capacity, table_ptr, owner_ptr, slots, keys_ptr, out_h, out_w,
     LANES: tl.constexpr, SEGMENT: tl.constexpr,

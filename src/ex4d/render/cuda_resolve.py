@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 
 from ex4d.render.cuda_queue import soup_corner
-from ex4d.render.cuda_screen import BAD, EMPTY, SUB, key_inv_z, load_vertex, transform
+from ex4d.render.cuda_screen import BAD, EMPTY, SIZES, SUB, key_inv_z, load_vertex, transform
 from ex4d.render.cuda_source import NUM_FIELDS, face_corner, grid_corners
 
 
@@ -139,7 +139,7 @@ def grid_sample(
     return seen, red.to(tl.int32), green.to(tl.int32), blue.to(tl.int32), z
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def resolve_grid(
     keys_ptr, screen_ptr, inv_z_ptr, alpha_ptr, depth_ptr, source_ptr, camera_ptr, color_ptr, limits_ptr,
     out_color_ptr, out_mask_ptr, out_depth_ptr, out_coverage_ptr, out_face_ptr, height, width, out_h, out_w,
@@ -207,7 +207,7 @@ def resolve_grid(
         tl.store(out_coverage_ptr + index, ((255 * count + total // 2) // total).to(tl.uint8), mask=live)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def resolve_soup(
     keys_ptr, screen_ptr, inv_z_ptr, vertices_ptr, faces_ptr, camera_ptr, color_ptr,
     out_face_ptr, out_color_ptr, out_depth_ptr, out_h, out_w, BLOCK: tl.constexpr,

@@ -18,6 +18,12 @@ import triton.language as tl
 
 from ex4d.render.base import NEAR, SUBPIXEL
 
+#: Sizes that a kernel must not be compiled anew for: one variant serves all pictures.
+SIZES = (
+    "height", "width", "grid_h", "grid_w", "out_h", "out_w", "num_vertices", "num_faces", "slots",
+    "capacity", "middle_capacity", "hard_capacity", "strip_capacity",
+)  # fmt: skip
+
 #: log2 of SUBPIXEL: pixels and positions convert by shifts.
 SHIFT = tl.constexpr(SUBPIXEL.bit_length() - 1)
 SUB = tl.constexpr(SUBPIXEL)

@@ -10,6 +10,7 @@ import triton.language as tl
 from ex4d.render.cuda_screen import (
     BAD,
     EMPTY,
+    SIZES,
     SMALL,
     SUB,
     first_pixel,
@@ -22,7 +23,7 @@ from ex4d.render.cuda_screen import (
 )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def project_points(vertices_ptr, camera_ptr, screen_ptr, inv_z_ptr, num_vertices, BLOCK: tl.constexpr):
     """World points [V, 3] float32 to the screen, one a lane."""
     vertex = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -34,7 +35,7 @@ def project_points(vertices_ptr, camera_ptr, screen_ptr, inv_z_ptr, num_vertices
     store_vertex(screen_ptr, inv_z_ptr, vertex, u, v, w, live)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def draw_soup(
     screen_ptr, inv_z_ptr, faces_ptr, hidden_ptr, keys_ptr, middle_ptr, hard_ptr, counters_ptr,
     middle_capacity, hard_capacity, num_faces, out_h, out_w,

@@ -4,6 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+
+if not torch.cuda.is_available():
+    # GPU kernels are tested in Triton's interpreter, which must be chosen before anything imports triton.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 SHARED = Path(os.environ.get("EX4D_SHARED", Path(__file__).parents[2] / "shared"))
 
@@ -18,9 +23,6 @@ def shared() -> Path:
 
 def pytest_collection_modifyitems(items):
     gpu_items = [item for item in items if "gpu" in item.keywords]
-    if gpu_items:
-        import torch
-
-        if not torch.cuda.is_available():
-            for item in gpu_items:
-                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+    if gpu_items and not torch.cuda.is_available():
+        for item in gpu_items:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))

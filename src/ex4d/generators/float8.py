@@ -60,6 +60,7 @@ class QuantLinear(nn.Module):
         self.weight_scale: Tensor
         self.bias: nn.Parameter | None = None
         self.kind = kind
+        self.fuse_bias = weight.is_cuda and fuses_bias(weight.device)
         self.out_features, self.in_features = weight.shape
 
     @classmethod
@@ -67,8 +68,8 @@ class QuantLinear(nn.Module):
         """Quantise a full-precision weight where it is and keep the result on `device`."""
         dtype, limit = (torch.int8, INT8_MAX) if kind == "int8_weight" else (FP8, FP8_MAX)
         values, scale = quantise_rows(weight, dtype, limit)
-        device = weight.device if device is None else device
-        return cls(values.to(device), scale.to(device), kind)
+        linear = cls(values, scale, kind)
+        return linear if device is None else linear.to(device)
 
     def dequantised(self) -> Tensor:
         """The weight as float32."""
@@ -76,7 +77,7 @@ class QuantLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.kind == "fp8":
-            return fp8_linear(x, self.weight, self.weight_scale, self.bias)
+            return fp8_linear(x, self.weight, self.weight_scale, self.bias, self.fuse_bias)
         out = F.linear(x, self.weight.to(x.dtype)) * self.weight_scale.T.to(x.dtype)
         return out if self.bias is None else out + self.bias.to(out.dtype)
 
@@ -84,12 +85,12 @@ class QuantLinear(nn.Module):
         return f"{self.in_features}, {self.out_features}, {self.kind}"
 
 
-def fp8_linear(x: Tensor, weight: Tensor, weight_scale: Tensor, bias: Tensor | None) -> Tensor:
+def fp8_linear(x: Tensor, weight: Tensor, weight_scale: Tensor, bias: Tensor | None, fuse_bias: bool = False) -> Tensor:
     """x @ weight.T with both sides in fp8, scaled by token and by output channel; the result has the dtype of `x`."""
     rows = x.reshape(-1, x.shape[-1])
     values, scale = quantise_rows(rows, FP8, FP8_MAX)
     if x.is_cuda:
-        fused = bias is not None and bias.dtype == torch.bfloat16 and x.dtype == torch.bfloat16 and fuses_bias(x.device)
+        fused = fuse_bias and bias is not None and bias.dtype == torch.bfloat16 and x.dtype == torch.bfloat16
         out = torch._scaled_mm(  # type: ignore[attr-defined]
             values,
             weight.t(),

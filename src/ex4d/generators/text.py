@@ -39,7 +39,7 @@ def clean_prompt(text: str) -> str:
 @torch.no_grad()
 def encode_tokens(encoder, ids: Tensor, mask: Tensor) -> list[Tensor]:
     """Encoder output of each row cut to its true length, [1, length, width] float32 on the CPU."""
-    device = next(encoder.parameters()).device
+    device = getattr(encoder, "compute_device", next(encoder.parameters()).device)
     hidden = encoder(ids.to(device), attention_mask=mask.to(device)).last_hidden_state
     lengths = mask.gt(0).sum(dim=1).tolist()
     return [row[None, :length].float().cpu() for row, length in zip(hidden, lengths, strict=True)]
@@ -94,3 +94,15 @@ def read_embeddings(path: Path) -> TextEmbeddings:
         raise InputError(f"{path} holds {sorted(names)}", "tensors named positive and negative", "save them again")
     negative = file.get_tensor("negative") if "negative" in names else None
     return TextEmbeddings(file.get_tensor("positive"), negative)
+
+
+def stream_encoder(encoder, device: torch.device | str):
+    """Let a text encoder in host memory compute on the GPU layer by layer: its 11 GB never sit there at once."""
+    device = torch.device(device)
+    if device.type != "cuda":
+        return encoder
+    from diffusers.hooks.group_offloading import apply_group_offloading
+
+    encoder.compute_device = device
+    apply_group_offloading(encoder, onload_device=device, offload_device=torch.device("cpu"), offload_type="leaf_level")
+    return encoder

@@ -56,7 +56,7 @@ def _split_plus(step: str) -> list[str]:
 
 
 def _parse_move(text: str) -> Move:
-    name, _, rest = text.partition(":")
+    name, _, rest = text.replace(":", ",", 1).partition(",")
     name = name.strip()
     released = parse_released(name)
     if released is None and name not in PRESETS:

@@ -62,3 +62,32 @@ def tiny_config(data: Path, train: str = "adapter", **loop) -> TrainConfig:
         MixtureConfig(),
         LoopConfig(**settings),
     )
+
+
+def write_encoders(folder: Path) -> Path:
+    """A Wan VAE of random weights small enough for a test, with the text width of SIZES."""
+    import json
+
+    import torch
+    from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+
+    torch.manual_seed(0)
+    vae = AutoencoderKLWan(base_dim=4, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1)
+    vae.save_pretrained(folder / "vae")
+    (folder / "transformer").mkdir(parents=True)
+    (folder / "transformer" / "config.json").write_text(json.dumps({"text_dim": 16}))
+    return folder
+
+
+def write_video(path: Path, frames: int = 12, size=(48, 64), seed: int = 0, step: int = 2) -> Path:
+    """A textured picture sliding by."""
+    import cv2
+
+    from ex4d.io.video import VideoWriter
+
+    noise = np.random.default_rng(seed).integers(0, 255, (size[0], size[1] + step * frames, 3)).astype(np.uint8)
+    picture = cv2.GaussianBlur(noise, (0, 0), 1.5)
+    with VideoWriter(path, 10, lossless=True) as writer:
+        for t in range(frames):
+            writer.write(np.ascontiguousarray(picture[:, step * t : step * t + size[1]]))
+    return path

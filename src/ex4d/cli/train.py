@@ -72,3 +72,98 @@ def cost(config: Positional[Path], /, gpu_tflops: Annotated[float, "bf16 matmul 
     from ex4d.train.cost import describe, estimate
 
     print(describe(estimate(load_config(config), gpu_tflops=gpu_tflops)))
+
+
+def prepare(
+    videos: Positional[Path],
+    /,
+    model: Path,
+    out: Path = Path("data"),
+    frames: int = 49,
+    size: tuple[int, int] = (512, 512),
+    depth: str = "none",
+    captions: Path | None = None,
+    clips_per_video: int = 4,
+    variants: int = 2,
+    min_sharpness: float = 15.0,
+    min_motion: float = 0.05,
+    tracker: str = "lucas-kanade",
+    tracker_checkout: str = "",
+    tracker_checkpoint: str = "",
+    seed: int = 0,
+    device: str = "auto",
+    workers: int = 1,
+    ray_address: str | None = None,
+) -> None:
+    """Cache what training reads; an interrupted call goes on where it stopped.
+
+    Args:
+        videos: Folder of videos, searched with its subfolders.
+        model: Folder with vae/, and where the model has them text_encoder/, tokenizer/, image_encoder/ (diffusers' layout).
+        out: Folder for the shards.
+        frames: Frames a clip, 4k + 1.
+        size: Height and width, multiples of 16.
+        depth: Depth model, a folder of NAME.npz files, "plane", or "none": then no rendering masks.
+        captions: CSV, JSON or JSON lines of file names and captions.
+        clips_per_video: Most clips from one video.
+        variants: Masks of each kind per clip.
+        min_sharpness: Least variance of the Laplacian.
+        min_motion: Least mean motion, pixels at 256 wide.
+        tracker: lucas-kanade, or cotracker3 (CC-BY-NC 4.0, from local files).
+        tracker_checkout: Folder of the co-tracker repository.
+        tracker_checkpoint: Its scaled_offline.pth.
+        seed: Of everything random.
+        device: cpu, cuda, or auto.
+        workers: Videos worked on at once, on this machine.
+        ray_address: A Ray cluster's address, or "local".
+    """
+    import torch
+
+    from ex4d.train.clips import ClipFilter
+    from ex4d.train.data import PrepareConfig, shard_summary
+    from ex4d.train.data import prepare as prepare_all
+    from ex4d.train.masks import MaskRule
+
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    config = PrepareConfig(
+        str(model),
+        frames,
+        size,
+        clips_per_video,
+        depth,
+        tracker,
+        tracker_checkout,
+        tracker_checkpoint,
+        MaskRule(variants),
+        ClipFilter(min_sharpness, min_motion=min_motion),
+        seed,
+        device,
+    )
+    prepare_all(videos, out, config, captions=captions, workers=workers, ray_address=ray_address)
+    print(shard_summary(out))
+
+
+def masks(
+    data: Positional[Path],
+    /,
+    out: Path = Path("mask_report"),
+    videos: Path | None = None,
+    depth: str = "plane",
+    frames: int = 49,
+    size: tuple[int, int] = (256, 256),
+) -> None:
+    """Coverage of each kind of mask in prepared data, as a table and plots; with VIDEOS also beside real renders.
+
+    Args:
+        data: Folder of shards.
+        out: Where the table and pictures go.
+        videos: Clips to simulate masks for and to render along real test paths, for the comparison.
+        depth: Their depth: a model, a folder of NAME.npz files, or "plane".
+        frames: Frames a clip.
+        size: Height and width.
+    """
+    from ex4d.train.mask_statistics import compare_with_renders, report_data
+
+    print(report_data(data, out))
+    if videos is not None:
+        print(compare_with_renders(videos, out, depth=depth, frames=frames, size_hw=size))

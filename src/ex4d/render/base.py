@@ -38,6 +38,9 @@ NEAR = 1e-3
 #: Screen positions are multiples of 1/SUBPIXEL px: 1.2e-4 px of error, far under the 1e-3 px where backends may differ.
 SUBPIXEL = 4096
 
+#: A pose this close to the identity is the identity (rounding of a full turn, scene units for the translation).
+IDENTITY_TOLERANCE = 1e-12
+
 
 @dataclass(frozen=True)
 class Fragments:
@@ -126,8 +129,12 @@ def is_identity(
     K: np.ndarray,
     size_hw: tuple[int, int],
 ) -> bool:
-    """Whether a view is the source camera's own, of a mesh that obeys the mesh law (`seen_from_source`)."""
-    same_camera = np.array_equal(cam_from_source, np.eye(4)) and np.array_equal(K, source_K)
+    """Whether a view is the source camera's own, of a mesh that obeys the mesh law (`seen_from_source`).
+
+    Poses may be off by `IDENTITY_TOLERANCE`, the rounding of a full turn: far less than the subpixel grid takes up.
+    """
+    still = np.abs(np.asarray(cam_from_source) - np.eye(4)).max() <= IDENTITY_TOLERANCE
+    same_camera = still and np.array_equal(K, source_K)
     return rule.ring and rule.pixel_offset == 0.5 and same_camera and tuple(source_hw) == tuple(size_hw)
 
 

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from ex4d.errors import InputError
 from ex4d.geometry.mesh_rule import DepthRange, MeshRule, min_angles_deg, narrow
 from ex4d.geometry.pinhole import intrinsics
-from ex4d.mesh.watertight import build_mesh, open_edges
+from ex4d.mesh.watertight import build_mesh
 from ex4d.render.base import resolve_frame
 from ex4d.render.cpu import CpuRasterizer
 
@@ -22,7 +22,9 @@ any_depth = sizes.flatmap(
         np.float32,
         size,
         elements=st.one_of(
-            st.floats(2.0**-126, 2.0**127, width=32), st.floats(0.5, 20, width=32), st.sampled_from([1.0, 1.03, 2.0, 1e4])
+            st.floats(2.0**-126, 2.0**127, width=32),
+            st.floats(0.5, 20, width=32),
+            st.sampled_from([1.0, 1.03, 2.0, 1e4]),
         ),
         fill=st.sampled_from([1.0, 3.0, 100.0]).map(np.float32),
     )
@@ -57,6 +59,12 @@ def test_identity_holds_at_4096_pixels_with_noise():
     frame = DRAWN.draw_depth(depth, color, K, MeshRule(), DepthRange.of(depth), np.eye(4), K, size)
     assert frame.mask.all()
     np.testing.assert_array_equal(frame.color, color)
+
+
+def open_edges(faces):
+    """For every undirected edge of a mesh whether only one face has it."""
+    edges = np.sort(faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
+    return np.unique(edges, axis=0, return_counts=True)[1] == 1
 
 
 @settings(max_examples=50, deadline=None)

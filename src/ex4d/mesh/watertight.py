@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32, UInt8
+from jaxtyping import Float32, Int32, UInt8
 
 from ex4d.errors import InputError
 from ex4d.geometry.mesh_rule import (
@@ -124,9 +124,3 @@ def _reference_mesh(depth, color, K, rule: MeshRule, clip: DepthRange) -> Watert
 
 def _without_hidden(mesh: WatertightMesh) -> WatertightMesh:
     return WatertightMesh(mesh.vertices, mesh.faces[mesh.visible], mesh.color, mesh.visible[mesh.visible])
-
-
-def open_edges(faces: Int32[np.ndarray, "F 3"]) -> Bool[np.ndarray, " E"]:
-    """For every undirected edge of a mesh, in sorted order, whether only one face has it."""
-    edges = np.sort(faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
-    return np.unique(edges, axis=0, return_counts=True)[1] == 1

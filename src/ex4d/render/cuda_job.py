@@ -33,6 +33,7 @@ class Tuning:
         queue_block: Lanes of a program that draws queued faces, one warp.
         vertex_block, splat_block, pixel_block: Lanes of a program over vertices, source pixels, pixels; 32 a warp.
         programs: Programs that stride through a queue.
+        queue_floor: Entries that a queue has room for at least.
         workspace_bytes: Frames are drawn in groups whose keys, vertices and queues fit in this.
     """
 
@@ -46,6 +47,7 @@ class Tuning:
     vertex_block: int = 128
     pixel_block: int = 128
     programs: int = 132 * 32
+    queue_floor: int = 1 << 12
     workspace_bytes: int = 1 << 30
 
 

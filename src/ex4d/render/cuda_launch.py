@@ -113,7 +113,9 @@ class Launcher:
         return max(1, int(self.tuning.workspace_bytes // frame))
 
     def _queues(self, faces: int) -> Queues:
-        return Queues.make([max(1 << 12, int(share * faces) + 1) for share in self._shares], self.device)
+        return Queues.make(
+            [max(self.tuning.queue_floor, int(share * faces) + 1) for share in self._shares], self.device
+        )
 
     def _fits(self, full: Fullness) -> bool:
         """Whether every entry found room; if not, remember to make more."""

@@ -15,8 +15,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from ex4d.render.cuda_clip import clip_face
 from ex4d.render.cuda_screen import (
-    NEAR_Z,
     SIZES,
     SLACK,
     SUB,
@@ -167,22 +167,6 @@ def draw_middle(
 
 
 @triton.jit
-def choose(index, a, b, c):
-    """a, b or c by index 0, 1, 2."""
-    return tl.where(index == 0, a, tl.where(index == 1, b, c))
-
-
-@triton.jit
-def cross_near(ax, ay, az, bx, by, bz):
-    """Where edge a b, of homogeneous pixels, crosses the near plane; any finite point where it does not."""
-    a_in = az >= NEAR_Z
-    x0, y0, z0 = tl.where(a_in, ax, bx), tl.where(a_in, ay, by), tl.where(a_in, az, bz)
-    x1, y1, z1 = tl.where(a_in, bx, ax), tl.where(a_in, by, ay), tl.where(a_in, bz, az)
-    t = (z0 - NEAR_Z) / tl.where(z0 == z1, 1.0, z0 - z1)
-    return x0 + t * (x1 - x0), y0 + t * (y1 - y0)
-
-
-@triton.jit
 def strip_shape(
     x0, y0, x1, y1, x2, y2, out_h, out_w, LANES: tl.constexpr, SEGMENT: tl.constexpr
 ):  # fmt: skip
@@ -284,32 +268,16 @@ def set_up_hard(
         x0, y0, z0 = transform(camera, x0, y0, z0)
         x1, y1, z1 = transform(camera, x1, y1, z1)
         x2, y2, z2 = transform(camera, x2, y2, z2)
-        in0, in1, in2 = (z0 >= NEAR_Z).to(tl.int32), (z1 >= NEAR_Z).to(tl.int32), (z2 >= NEAR_Z).to(tl.int32)
-        inside = in0 + in1 + in2
-        # Turn the face so that the vertex alone on its side of the near plane comes first.
-        odd = (inside == 1).to(tl.int32)
-        lone = tl.where((inside == 0) | (inside == 3) | (in0 == odd), 0, tl.where(in1 == odd, 1, 2))
-        px, py, pz = choose(lone, x0, x1, x2), choose(lone, y0, y1, y2), choose(lone, z0, z1, z2)
-        qx, qy, qz = choose(lone, x1, x2, x0), choose(lone, y1, y2, y0), choose(lone, z1, z2, z0)
-        rx, ry, rz = choose(lone, x2, x0, x1), choose(lone, y2, y0, y1), choose(lone, z2, z0, z1)
-        # Crossings are computed from the inside corner to the outside one, so that neighbours cut a shared edge alike.
-        pqx, pqy = cross_near(px, py, pz, qx, qy, qz)
-        prx, pry = cross_near(px, py, pz, rx, ry, rz)
-        near = tl.full(pz.shape, NEAR_Z, tl.float64)
-        one = inside == 1
-        two = inside == 2
-        # 3 inside: P Q R. 1 inside: P PQ PR. 2 inside: PQ Q R and PQ R PR.
+        inside, au, av, aw, a1, a2, bu, bv, bw, b1, b2, cu, cv, cw, c1, c2, du, dv, dw, d1, d2 = clip_face(
+            x0, y0, z0, x1, y1, z1, x2, y2, z2
+        )
         queue_strips(
             table_ptr, owner_ptr, slots, slot * 2, owner, strips_ptr, counters_ptr, strip_capacity, out_h, out_w,
-            live & (inside > 0),
-            tl.where(two, pqx, px), tl.where(two, pqy, py), tl.where(inside > 0, tl.where(two, near, pz), 1.0),
-            tl.where(one, pqx, qx), tl.where(one, pqy, qy), tl.where(inside > 0, tl.where(one, near, qz), 1.0),
-            tl.where(one, prx, rx), tl.where(one, pry, ry), tl.where(inside > 0, tl.where(one, near, rz), 1.0),
-            LANES, SEGMENT,
+            live & (inside > 0), au, av, aw, bu, bv, bw, cu, cv, cw, LANES, SEGMENT,
         )  # fmt: skip
         queue_strips(
             table_ptr, owner_ptr, slots, slot * 2 + 1, owner, strips_ptr, counters_ptr, strip_capacity, out_h, out_w,
-            live & two, pqx, pqy, near, rx, ry, tl.where(two, rz, 1.0), prx, pry, near, LANES, SEGMENT,
+            live & (inside == 2), au, av, aw, cu, cv, cw, du, dv, dw, LANES, SEGMENT,
         )  # fmt: skip
 
 

@@ -10,36 +10,47 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from ex4d.render.cuda_clip import clip_face
 from ex4d.render.cuda_queue import soup_corner
-from ex4d.render.cuda_screen import BAD, EMPTY, SIZES, SUB, key_inv_z, load_vertex, transform
+from ex4d.render.cuda_screen import BAD, EMPTY, SIZES, SUB, key_inv_z, load_vertex, snap, transform
 from ex4d.render.cuda_source import NUM_FIELDS, face_corner, grid_corners
 
 
 @triton.jit
 def screen_weights(x0, y0, x1, y1, x2, y2, q0, q1, q2, px, py):
-    """Perspective-correct weights of the second and third vertex at a position, from snapped int32 positions and 1/z."""
-    dx0, dy0 = (x0 - px).to(tl.float64), (y0 - py).to(tl.float64)
-    dx1, dy1 = (x1 - px).to(tl.float64), (y1 - py).to(tl.float64)
-    dx2, dy2 = (x2 - px).to(tl.float64), (y2 - py).to(tl.float64)
-    area = (dx1 - dx0) * (dy2 - dy0) - (dy1 - dy0) * (dx2 - dx0)
-    area = tl.where(area == 0, 1.0, area)
-    b1 = (dx2 * dy0 - dy2 * dx0) / area
-    b2 = (dx0 * dy1 - dy0 * dx1) / area
+    """Perspective-correct weights of the second and third vertex at a position, and 1/z and whether it is inside.
+
+    Positions are float64 in 1/SUBPIXEL px.
+    """
+    dx0, dy0, dx1, dy1, dx2, dy2 = x0 - px, y0 - py, x1 - px, y1 - py, x2 - px, y2 - py
+    area = (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0)
+    flat = area == 0
+    area = tl.where(flat, 1.0, area)
+    e0, e1, e2 = dx1 * dy2 - dy1 * dx2, dx2 * dy0 - dy2 * dx0, dx0 * dy1 - dy0 * dx1
+    b1, b2 = e1 / area, e2 / area
     b0 = tl.maximum(1.0 - b1 - b2, 0.0)
     q = b0 * q0 + b1 * q1 + b2 * q2
-    q = tl.where(q == 0, 1.0, q)
-    return b1 * q1 / q, b2 * q2 / q
+    inside = ~flat & (e0 * area >= 0) & (e1 * area >= 0) & (e2 * area >= 0)
+    divisor = tl.where(q == 0, 1.0, q)
+    return b1 * q1 / divisor, b2 * q2 / divisor, q, inside
 
 
 @triton.jit
-def clipped_weights(u0, v0, w0, u1, v1, w1, u2, v2, w2, x, y):
-    """The same for faces that cross the near plane, from homogeneous pixels: weights are ratios of 3x3 determinants."""
-    e0 = x * (v1 * w2 - w1 * v2) + y * (w1 * u2 - u1 * w2) + (u1 * v2 - v1 * u2)
-    e1 = x * (v2 * w0 - w2 * v0) + y * (w2 * u0 - u2 * w0) + (u2 * v0 - v2 * u0)
-    e2 = x * (v0 * w1 - w0 * v1) + y * (w0 * u1 - u0 * w1) + (u0 * v1 - v0 * u1)
-    total = e0 + e1 + e2
-    total = tl.where(total == 0, 1.0, total)
-    return tl.minimum(tl.maximum(e1 / total, 0.0), 1.0), tl.minimum(tl.maximum(e2 / total, 0.0), 1.0)
+def clipped_weights(u0, v0, w0, u1, v1, w1, u2, v2, w2, px, py):
+    """The same weights for faces that were clipped: of the nearer piece that covers the position."""
+    inside, au, av, aw, a1, a2, bu, bv, bw, b1, b2, cu, cv, cw, c1, c2, du, dv, dw, d1, d2 = clip_face(
+        u0, v0, w0, u1, v1, w1, u2, v2, w2
+    )
+    qa, qb, qc, qd = 1.0 / aw, 1.0 / bw, 1.0 / cw, 1.0 / dw
+    xa, ya, xb, yb = snap(au * qa), snap(av * qa), snap(bu * qb), snap(bv * qb)
+    xc, yc, xd, yd = snap(cu * qc), snap(cv * qc), snap(du * qd), snap(dv * qd)
+    first1, first2, z1, in1 = screen_weights(xa, ya, xb, yb, xc, yc, qa, qb, qc, px, py)
+    second1, second2, z2, in2 = screen_weights(xa, ya, xc, yc, xd, yd, qa, qc, qd, px, py)
+    first0, second0 = 1.0 - first1 - first2, 1.0 - second1 - second2
+    use_second = (inside == 2) & in2 & (~in1 | (z2 > z1))
+    share1 = tl.where(use_second, second0 * a1 + second1 * c1 + second2 * d1, first0 * a1 + first1 * b1 + first2 * c1)
+    share2 = tl.where(use_second, second0 * a2 + second1 * c2 + second2 * d2, first0 * a2 + first1 * b2 + first2 * c2)
+    return tl.minimum(tl.maximum(share1, 0.0), 1.0), tl.minimum(tl.maximum(share2, 0.0), 1.0)
 
 
 @triton.jit
@@ -83,7 +94,10 @@ def grid_sample(
         q0 = tl.load(inv_z_ptr + v0, mask=want, other=1.0)
         q1 = tl.load(inv_z_ptr + v1, mask=want, other=1.0)
         q2 = tl.load(inv_z_ptr + v2, mask=want, other=1.0)
-        w1, w2 = screen_weights(x0, y0, x1, y1, x2, y2, q0, q1, q2, px, py)
+        w1, w2, _, _ = screen_weights(
+            x0.to(tl.float64), y0.to(tl.float64), x1.to(tl.float64), y1.to(tl.float64),
+            x2.to(tl.float64), y2.to(tl.float64), q0, q1, q2, px.to(tl.float64), py.to(tl.float64),
+        )  # fmt: skip
         clipped = want & ((x0 == BAD) | (x1 == BAD) | (x2 == BAD))
         if tl.max(clipped.to(tl.int32), 0) > 0:
             half = tl.zeros(face.shape, tl.float64)
@@ -93,9 +107,9 @@ def grid_sample(
             u1, t1, s1 = transform(camera_ptr, cx, cy, cz)
             cx, cy, cz = face_corner(depth_ptr, source_ptr, face, 2, half, half, height, width, RING, clipped)
             u2, t2, s2 = transform(camera_ptr, cx, cy, cz)
-            x = px.to(tl.float64) / SUB
-            y = py.to(tl.float64) / SUB
-            c1, c2 = clipped_weights(u0, t0, s0, u1, t1, s1, u2, t2, s2, x, y)
+            c1, c2 = clipped_weights(
+                u0, t0, s0, u1, t1, s1, u2, t2, s2, px.to(tl.float64), py.to(tl.float64)
+            )  # fmt: skip
             w1, w2 = tl.where(clipped, c1, w1), tl.where(clipped, c2, w2)
         w1, w2 = w1.to(tl.float32), w2.to(tl.float32)
         o0 = tl.full(face.shape, 1.0, tl.float32)
@@ -234,7 +248,10 @@ def resolve_soup(
     q2 = tl.load(inv_z_ptr + v2, mask=hit, other=1.0)
     px = col * SUB + SUB // 2
     py = row * SUB + SUB // 2
-    w1, w2 = screen_weights(x0, y0, x1, y1, x2, y2, q0, q1, q2, px, py)
+    w1, w2, _, _ = screen_weights(
+        x0.to(tl.float64), y0.to(tl.float64), x1.to(tl.float64), y1.to(tl.float64),
+        x2.to(tl.float64), y2.to(tl.float64), q0, q1, q2, px.to(tl.float64), py.to(tl.float64),
+    )  # fmt: skip
     clipped = hit & ((x0 == BAD) | (x1 == BAD) | (x2 == BAD))
     if tl.max(clipped.to(tl.int32), 0) > 0:
         cx, cy, cz = soup_corner(vertices_ptr, faces_ptr, face * 3, clipped)
@@ -244,7 +261,7 @@ def resolve_soup(
         cx, cy, cz = soup_corner(vertices_ptr, faces_ptr, face * 3 + 2, clipped)
         u2, t2, s2 = transform(camera_ptr, cx, cy, cz)
         c1, c2 = clipped_weights(
-            u0, t0, s0, u1, t1, s1, u2, t2, s2, px.to(tl.float64) / SUB, py.to(tl.float64) / SUB
+            u0, t0, s0, u1, t1, s1, u2, t2, s2, px.to(tl.float64), py.to(tl.float64)
         )  # fmt: skip
         w1, w2 = tl.where(clipped, c1, w1), tl.where(clipped, c2, w2)
     w1, w2 = w1.to(tl.float32), w2.to(tl.float32)

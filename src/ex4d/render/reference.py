@@ -47,8 +47,8 @@ class ReferenceRasterizer:
         import torch
 
         vertices, faces = torch.from_numpy(mesh.vertices).double(), torch.from_numpy(mesh.faces).long()
-        cam_from_world, K = (torch.from_numpy(np.asarray(m, np.float64)) for m in (cam_from_world, K))
-        homogeneous = to_homogeneous(vertices, cam_from_world, K)
+        camera, intrinsics = (torch.from_numpy(np.asarray(m, np.float64)) for m in (cam_from_world, K))
+        homogeneous = to_homogeneous(vertices, camera, intrinsics)
         front = _front_faces(homogeneous, faces, torch.from_numpy(mesh.visible), size_hw)
         hit = front.face_id >= 0
         colors = torch.from_numpy(mesh.color).double()[faces[front.face_id.clamp(min=0)]]

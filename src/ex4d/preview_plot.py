@@ -76,7 +76,7 @@ def contact_sheet(
     return np.concatenate(parts, axis=1)
 
 
-def sparkline(values: Float64[np.ndarray, " n"], width: int = 60, top: float = 1.0) -> str:
+def sparkline(values: Float64[np.ndarray, " n"], width: int = 30, top: float = 1.0) -> str:
     """Values as a row of block characters, `top` the fullest."""
     if len(values) > width:  # the worst of each bin, so that a short spike still shows
         values = np.array([part.max() for part in np.array_split(values, width)])
@@ -92,14 +92,14 @@ def terminal_rows(report: PathReport) -> list[tuple[str, str, str]]:
         return (
             name,
             sparkline(values),
-            f"mean {values.mean():.1%}, worst {values.max():.1%} at frame {report.frame[worst]}",
+            f"mean {values.mean():.1%}, most {values.max():.1%} (frame {report.frame[worst]})",
         )
 
     turn = report.turn_deg
     rows = [row("unseen", report.unseen), row("largest hole", report.largest_hole), row("grazing", report.grazing)]
     rows.append(("turn", sparkline(turn, top=max(float(turn.max()), 1.0)), f"up to {turn.max():.1f} degrees"))
     past, far = report.past_safe_deg.max(), report.past_safe_distance.max()
-    rows.append(("past safe", sparkline(report.past_safe_deg, top=max(float(past), 1.0)), f"up to {past:.1f} degrees, {far:.2f} distances"))  # fmt: skip
+    rows.append(("past safe", sparkline(report.past_safe_deg, top=max(float(past), 1.0)), f"by {past:.1f} degrees, {far:.2f} distances"))  # fmt: skip
     hits = report.frame[report.collision]
     rows.append(("collisions", sparkline(report.collision.astype(float)), f"{len(hits)} frames" + (f", first {hits[0]}" if len(hits) else "")))  # fmt: skip
     return rows

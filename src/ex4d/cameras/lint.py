@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from ex4d.cameras.formats.base import ReadOptions
-from ex4d.cameras.formats.registry import read_tracks
+from ex4d.cameras.formats.base import Probe, ReadOptions
+from ex4d.cameras.formats.registry import read_tracks, split_spec
 from ex4d.cameras.formats.track import CameraTrack
 from ex4d.cameras.lint_axes import axes_findings
 from ex4d.errors import InputError
@@ -68,14 +69,27 @@ def lint_file(
     try:
         format, tracks = read_tracks(spec, ReadOptions())
     except InputError as error:
-        if "does not exist" in error.got or "unknown camera format" in error.got or "no camera" in error.got:
+        if not is_damaged(split_spec(spec)[1], error):
             raise
         return {"": [Finding("truncated", f"damaged or cut off: {error.got}", error.fix or "export it again")]}
+    if format.name == "trajectorycrafter":  # angles, not matrices: nothing can be inverted or have other axes
+        tracks = {name: replace(track, extras={**track.extras, "parametric": True}) for name, track in tracks.items()}
     arbitrary = format.name in ("re10k", "colmap", "colmap-bin", "nerfstudio", "nerfstudio-path", "gen3c", "gen3c-npz")
     return {
         name: lint_track(track, num_frames=num_frames, fps=fps, depth=depth, arbitrary_scale=arbitrary)
         for name, track in tracks.items()
     }
+
+
+def is_damaged(path: Path, error: InputError) -> bool:
+    """True when a file seems to be a camera file that was cut off, rather than something else or not there."""
+    if not path.is_file():
+        return False
+    if "of no known camera format" not in error.got:
+        return "no camera" not in error.got
+    probe = Probe(path)
+    broken_json = probe.text.lstrip().startswith(("{", "[")) and probe.json is None
+    return broken_json or (path.suffix == ".npz" and not probe.npz)
 
 
 def lint_track(
@@ -102,7 +116,7 @@ def lint_track(
         return [*findings, Finding("finite", f"pose {frame} is not finite or has no inverse", "export it again", frame)]
     findings += _rotations(poses[:, :3, :3])
     if not findings or all(f.code in ("frames", "fps", "truncated") for f in findings):
-        axes = axes_findings(track)
+        axes = [] if track.extras.get("parametric") else axes_findings(track)
         findings += [Finding(*found) for found in axes]
         findings += _degrees(poses)
         findings += _centimetres(track, depth, arbitrary_scale)
@@ -217,9 +231,15 @@ def _isolated(step: Float64[np.ndarray, " steps"]) -> Bool[np.ndarray, " steps"]
     out = np.zeros(len(step), bool)
     for i, value in enumerate(step):
         near = np.delete(step, i)[max(i - JUMP_WINDOW, 0) : i + JUMP_WINDOW]
-        beside = step[[j for j in (i - 2, i + 2) if 0 <= j < len(step)]]  # a spike is two steps, a fast start goes on
-        out[i] = len(near) > 3 and value > JUMP_RATIO * np.median(near) + 1e-9 and value > 2 * beside.max(initial=0.0)
+        next_to, beyond = _at(step, i - 1, i + 1), _at(step, i - 2, i + 2)
+        sudden = value > 4 * next_to.min(initial=np.inf)  # a fast start or a whip pan speeds up step by step
+        brief = value > 2 * beyond.max(initial=0.0)  # a jump is one step and a bad pose two
+        out[i] = len(near) > 3 and value > JUMP_RATIO * np.median(near) + 1e-9 and sudden and brief
     return out
+
+
+def _at(values: Float64[np.ndarray, " steps"], *places: int) -> Float64[np.ndarray, " n"]:
+    return values[[i for i in places if 0 <= i < len(values)]]
 
 
 def _surface(track: CameraTrack, depth: DepthClip | None) -> list[Finding]:

@@ -15,6 +15,8 @@ from ex4d.geometry.frames import rotation_angle_rad
 #: (lines meet, lines stay apart), as shares of the eyes' spread: an exact look-at path against a slight miss, or a path held
 #: by hand against a clear one.
 EVIDENCE = ((1e-3, 2e-3), (0.02, 0.2))
+#: Eyes that move by less than this share of their distance from the origin stand still.
+ON_THE_SPOT = 1e-4
 #: Less turning than this (radians) says nothing.
 MIN_TURN = np.radians(5.0)
 
@@ -41,6 +43,9 @@ def axes_findings(track: CameraTrack) -> list[tuple[str, str, str, int | None]]:
         for name, R in _FIRST_POSES.items():
             if np.abs(poses[0, :3, :3] - R).max() < 1e-3 or np.abs(poses[0, :3, :3] - R.T).max() < 1e-3:
                 return [("axes", f"the first pose is that of {name}", "convert from its real format", 0)]
+    eye = track.world_from_cam[:, :3, 3]
+    if np.ptp(eye, axis=0).max() < ON_THE_SPOT * np.abs(eye).max(initial=0.0):
+        return []  # a camera that turns on the spot far from the origin; inverted, it would circle the origin
     own = meeting(poses, 2)
     if own is None or (own[0] < EVIDENCE[0][1] and own[1] > 0):
         return []

@@ -61,7 +61,7 @@ def write(path: Path, tracks: Tracks) -> None:
     h, w = track.size_hw or (0, 0)
     if not h:
         raise InputError(
-            "cameras without a picture size, for a camera_path.json", "height and width", "--size 576x1024"
+            "cameras without a picture size, for a camera_path.json", "height and width", "--size 1024x576"
         )
     fov_deg = np.degrees(2 * np.arctan(0.5 / focal_over_height(track)))
     c2w = track.world_from_cam @ GL_FROM_CV

@@ -121,7 +121,7 @@ def path_from_track(
     """
     size = size_hw or track.size_hw
     if size is None:
-        raise InputError("a camera file that names no picture size", "the picture's size", "--size 576x1024")
+        raise InputError("a camera file that names no picture size", "the picture's size", "--size 1024x576")
     rebase = world == "first" or (world == "auto" and track.world == "file")
     moved = track.rebased() if rebase else track
     time = track.source_time if track.source_time is not None else np.arange(len(track), dtype=np.float64)
@@ -183,6 +183,6 @@ def need_intrinsics(track: CameraTrack, format_name: str) -> tuple[np.ndarray, t
     """K and size, or the error that says they are missing."""
     if track.K is None or track.size_hw is None:
         raise InputError(
-            f"cameras without a lens or picture size, for {format_name}", "both", "--size 576x1024 --focal 500"
+            f"cameras without a lens or picture size, for {format_name}", "both", "--size 1024x576 --focal 500"
         )
     return track.K, track.size_hw

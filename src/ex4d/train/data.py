@@ -298,6 +298,7 @@ def _run(jobs: list[tuple], workers: int, ray_address: str | None) -> Iterator[R
 def _on_ray(jobs: list[tuple], address: str) -> Iterator[Row]:
     try:
         import ray
+        from ray.exceptions import RayTaskError
     except ImportError as error:
         raise ResourceError(
             "Ray is not installed", "the package ray[default]", "pip install 'ex4d[train]', or --workers N"
@@ -311,7 +312,7 @@ def _on_ray(jobs: list[tuple], address: str) -> Iterator[Row]:
         for result in [work.remote(*job) for job in jobs]:
             try:
                 yield ray.get(result)
-            except ray.exceptions.RayTaskError as error:
+            except RayTaskError as error:
                 raise error.cause if isinstance(error.cause, Ex4dError) else error from error
     finally:
         if started:

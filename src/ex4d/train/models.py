@@ -67,8 +67,9 @@ def load_base(config: ModelConfig, device: torch.device | str, precision: str = 
         return Ex4dTransformer.from_pretrained(path, torch_dtype=dtype).to(device)  # type: ignore[return-value]
     if not config.sizes:
         raise InputError("model.base and model.sizes are both empty", "one of them", "base: FOLDER")
+    narrow = config.train == "adapter" and precision == "bf16"  # 16 billion float32 values would not fit one GPU
     try:
-        with torch.device(device):
+        with torch.device(device), default_dtype(torch.bfloat16 if narrow else torch.float32):
             return Ex4dTransformer(**config.sizes)
     except TypeError as error:
         raise InputError(
@@ -97,6 +98,17 @@ def _encoder(transformer: Ex4dTransformer, config: ModelConfig, device: torch.de
             latent_channels=int(sizes["out_channels"]),
             patch_size=tuple(sizes["patch_size"]),
         )
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Build floating parameters in this type for the length of the block."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 @contextmanager

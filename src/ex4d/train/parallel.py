@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 from ex4d.errors import ResourceError
@@ -45,7 +46,11 @@ def wrap(module: nn.Module, config: LoopConfig, accelerator: Accelerator) -> nn.
     from torch.nn.parallel import DistributedDataParallel
 
     devices = [accelerator.local_process_index] if accelerator.device.type == "cuda" else None
-    return DistributedDataParallel(module, device_ids=devices, gradient_as_bucket_view=True, broadcast_buffers=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # `broadcast_buffers` has another name from torch 2.13 on
+        return DistributedDataParallel(
+            module, device_ids=devices, gradient_as_bucket_view=True, broadcast_buffers=False
+        )
 
 
 def _fsdp2(module: nn.Module, accelerator: Accelerator) -> nn.Module:

@@ -49,6 +49,7 @@ SWEEP: dict[str, tuple] = {
     "programs": (132 * 8, 132 * 16, 132 * 32, 132 * 64),
     "vertex_block": (64, 128, 256),
     "pixel_block": (32, 64, 128, 256),
+    "pixel_registers": (64, 96, 255),
     "splat_block": (32, 128),
     "workspace_bytes": (64 << 20, 256 << 20, 1 << 30),
 }

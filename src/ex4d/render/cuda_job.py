@@ -32,6 +32,7 @@ class Tuning:
         block, warps: Lanes and warps of a program that draws tiny faces.
         queue_block: Lanes of a program that draws queued faces, one warp.
         vertex_block, splat_block, pixel_block: Lanes of a program over vertices, source pixels, pixels; 32 a warp.
+        pixel_registers: Registers a lane of the last pass may use; what only clipped faces need then goes to memory.
         programs: Programs that stride through a queue.
         queue_floor: Entries that a queue has room for at least.
         workspace_bytes: Frames are drawn in groups whose keys, vertices and queues fit in this.
@@ -46,6 +47,7 @@ class Tuning:
     splat_block: int = 32
     vertex_block: int = 128
     pixel_block: int = 128
+    pixel_registers: int = 64
     programs: int = 132 * 32
     queue_floor: int = 1 << 12
     workspace_bytes: int = 1 << 30

@@ -218,7 +218,7 @@ class Launcher:
             hidden if job.color is None else job.color, job.limits,
             out.mask if out.color is None else out.color, out.mask, *optional, height, width, out_h, out_w,
             RING=rule.ring, ALPHA=rule.per_vertex, COLOR=out.color is not None, DEPTH=out.depth is not None,
-            FACES=out.face is not None, SAMPLES=job.samples, BLOCK=t.pixel_block, num_warps=warps(t.pixel_block), enable_fp_fusion=False,
+            FACES=out.face is not None, SAMPLES=job.samples, BLOCK=t.pixel_block, num_warps=warps(t.pixel_block), maxnreg=t.pixel_registers, enable_fp_fusion=False,
         )  # fmt: skip
 
     def draw_soup(
@@ -258,7 +258,7 @@ class Launcher:
         launch(
             cuda_resolve.resolve_soup, (blocks(out_h * out_w, t.pixel_block),),
             screen.keys, screen.positions, screen.inv_z, vertices, faces, camera, colors, face, color, depth,
-            out_h, out_w, BLOCK=t.pixel_block, num_warps=warps(t.pixel_block), enable_fp_fusion=False,
+            out_h, out_w, BLOCK=t.pixel_block, num_warps=warps(t.pixel_block), maxnreg=t.pixel_registers, enable_fp_fusion=False,
         )  # fmt: skip
         return face, color, depth
 

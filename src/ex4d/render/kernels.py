@@ -212,7 +212,7 @@ def draw_faces(first, last, faces, visible, vertices, px_from_world, screen, buf
             draw_clipped(corners, tie, polygon, bary, buffer)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def take_front(buffers, row, col):
     """The greatest key of a pixel over all buffers and its two weights; the buffers are emptied on the way."""
     key, weights = buffers[0, row, col, 0], buffers[0, row, col, 1]

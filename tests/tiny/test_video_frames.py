@@ -116,6 +116,21 @@ def test_a_stream_without_duration_is_counted(tmp_path):
     assert levels(read_video(path)) == list(range(20))
 
 
+def test_reading_holds_one_chunk_whatever_the_length(tmp_path):
+    """Peak of NumPy's memory while streaming, against a clip six times as long."""
+    import tracemalloc
+
+    peaks = []
+    for name, length in (("short.mkv", 64), ("long.mkv", 384)):
+        source = open_video(write_frames(tmp_path / name, grey_frames([i % 256 for i in range(length)], (96, 96))))
+        tracemalloc.start()
+        assert sum(len(chunk) for chunk in source.chunks(16)) == length
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]
+    assert peaks[1] < 4 * 16 * 96 * 96 * 3
+
+
 # Columns of the display matrix of ISO/IEC 14496-12 section 8.3.2 for a clockwise quarter turn, a half turn, ...
 TURNS = {
     0: (1, 0, 0, 1),

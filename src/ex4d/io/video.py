@@ -58,14 +58,12 @@ class VideoSource:
 
     def chunks(self, max_frames: int = MAX_CHUNK_FRAMES) -> Iterator[VideoClip]:
         """The frames in order, at most `max_frames` a chunk; each call starts again. InputError where decoding fails."""
-        batch: list[np.ndarray] = []
-        for frame in self.frames():
-            batch.append(frame)
-            if len(batch) == max_frames:
-                yield VideoClip(np.stack(batch), self.fps)
-                batch = []
-        if batch:
-            yield VideoClip(np.stack(batch), self.fps)
+        frames = self.frames()
+        for start in range(0, self.num_frames, max_frames):
+            chunk = np.empty((min(max_frames, self.num_frames - start), *self.size_hw, 3), np.uint8)
+            for i, frame in zip(range(len(chunk)), frames, strict=False):
+                chunk[i] = frame
+            yield VideoClip(chunk, self.fps)
 
     def frames(self) -> Iterator[np.ndarray]:
         """Every output frame, uint8 [H, W, 3]; a frame that is shown twice is the same array twice."""

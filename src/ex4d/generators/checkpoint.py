@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -110,34 +111,36 @@ def load_adapter(path: Path | str, *, alpha: float | None = None) -> Adapter:
 def read_torch(path: Path) -> dict[str, Any]:
     """A torch file as tensors only: code inside a pickle is refused, not run."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{path} holds more than tensors, or is damaged; nothing in it was run",
-            "a torch file of plain tensors",
-            "download it again from the authors, or ask them for safetensors",
-        ) from error
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
-        if "mmap" in str(error):  # the old, unzipped torch format
-            return _read_old_torch(path)
-        raise WeightsError(
-            f"{path} is truncated or not a torch file ({_one_line(error)})", "a complete download", DOWNLOAD
-        ) from error
+        return _read_tensors(path, mmap=True)
+    except RuntimeError as error:
+        if "mmap" not in str(error):  # the old, unzipped torch format cannot be mapped
+            raise _damaged(path, error) from error
+    return _read_tensors(path, mmap=False)
 
 
-def _read_old_torch(path: Path) -> dict[str, Any]:
+def _read_tensors(path: Path, mmap: bool) -> dict[str, Any]:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's remark about other pickle protocols
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path} holds more than tensors, or is damaged; nothing in it was run",
             "a torch file of plain tensors",
             "download it again from the authors, or ask them for safetensors",
         ) from error
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
-        raise WeightsError(
-            f"{path} is truncated or not a torch file ({_one_line(error)})", "a complete download", DOWNLOAD
-        ) from error
+    except RuntimeError as error:
+        if mmap:
+            raise
+        raise _damaged(path, error) from error
+    except (EOFError, ValueError, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: BaseException) -> WeightsError:
+    return WeightsError(
+        f"{path} is truncated or not a torch file ({_one_line(error)})", "a complete download", DOWNLOAD
+    )
 
 
 def open_safetensors(path: Path):

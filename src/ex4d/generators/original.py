@@ -248,3 +248,17 @@ def _fill(model, state: Mapping[str, Tensor], source: str, dtype: torch.dtype = 
             assert name.endswith("position_ids"), name
             owner.register_buffer(name.rpartition(".")[2], value, persistent=False)
     return model
+
+
+def num_heads_beside(folder: Path) -> int | None:
+    """Head count from a config.json in the folder (Wan's own or diffusers'), if there is one."""
+    import json
+
+    path = folder / "config.json"
+    if not path.is_file():
+        return None
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path} is not JSON", "the file of the model's repository", DOWNLOAD) from error
+    return config.get("num_heads") or config.get("num_attention_heads")

@@ -94,6 +94,9 @@ class WanParts:
         default_guidance: Guidance scale where none is asked for.
         max_frames: Longest clip one pass should see; longer ones go through overlapping windows.
         vae_tiling: Whether the VAE works in tiles.
+        batched_guidance: Both guidance passes in one forward, where streamed weights make that cheaper.
+        strides: (frames of a latent frame, pixels of a latent pixel) of the VAE, known before it is loaded.
+        prepare: Called with these parts and the `memory.Work` of the first window, before anything large is loaded.
         manifest: Hashes, precision, memory plan: whatever an output should say of these parts.
     """
 
@@ -113,4 +116,7 @@ class WanParts:
     default_guidance: float = 5.0
     max_frames: int = 81
     vae_tiling: bool = False
+    batched_guidance: bool = False
+    strides: tuple[int, int] = (4, 8)
+    prepare: Callable[[WanParts, Any], WanParts] | None = None
     manifest: dict[str, Any] = field(default_factory=dict)

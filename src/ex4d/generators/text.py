@@ -15,15 +15,6 @@ from torch import Tensor
 from ex4d.errors import InputError
 from ex4d.generators.parts import TextEmbeddings
 
-#: EX-4D release, generate.py: the same for every video.
-DEFAULT_PROMPT = "4K ultra HD, surround motion, realistic tone, panoramic shot, wide-angle view, cinematic quality"
-#: Wan 2.1's standard English negative prompt, as EX-4D uses it.
-DEFAULT_NEGATIVE_PROMPT = (
-    "Bright tones, overexposed, static, blurred details, subtitles, style, works, paintings, images, static, overall gray, "
-    "worst quality, low quality, JPEG compression residue, ugly, incomplete, extra fingers, poorly drawn hands, "
-    "poorly drawn faces, deformed, disfigured, misshapen limbs, fused fingers, still picture, messy background, three legs, "
-    "many people in the background, walking backwards"
-)
 #: Wan 2.1: longest prompt in tokens; shorter ones are padded to it inside the denoiser.
 MAX_TOKENS = 512
 

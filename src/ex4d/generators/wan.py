@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 import warnings
 from collections.abc import Iterable, Iterator
@@ -20,6 +21,7 @@ from ex4d.conditioning.image import clip_pixels, image_condition, requantised
 from ex4d.errors import InputError
 from ex4d.generators.autoencoder import check_num_frames, decode_latents, encode_video, padded_length, strides, to_uint8
 from ex4d.generators.denoise import DenoiseInputs, DenoiseSettings, GuidanceGroup, GuidanceMode, denoise
+from ex4d.generators.memory import Work
 from ex4d.generators.observed import alignment, confident, paste_observed
 from ex4d.generators.parts import WanParts
 from ex4d.generators.sizing import SizeMode, Sizing, plan_size
@@ -161,8 +163,7 @@ class WanGenerator:
     ) -> Iterator[VideoClip]:
         """Complete the clip window by window; the same seed gives the same bytes on the same machine."""
         self._run = _Run(seed=seed)
-        vae = self.parts.vae.get()
-        stride, pixel = strides(vae)
+        stride, pixel = self.parts.strides
         check_num_frames(self.rule.frames, stride)
         skip = self.settings.lead_in
         for fps, frames in self._windows(iter(chunks), stride, pixel, seed, progress):
@@ -201,6 +202,8 @@ class WanGenerator:
             if ready is None:
                 raise InputError("a clip without frames", "one frame or more", "another render")
             window = ready[: self.rule.frames]
+            if number == 0:
+                self._prepare(window, stride)
             last = len(ready) <= self.rule.frames
             frames = self._complete(window, tail, stride, seed + number * WINDOW_SEED_STRIDE, number, progress)
             assert source.sizing is not None and source.fps is not None
@@ -210,6 +213,17 @@ class WanGenerator:
             keep = len(window) - self.rule.overlap
             yield source.fps, source.sizing.restore(frames[:keep])
             tail, ready, number = frames[keep:], ready[keep:], number + 1
+
+    def _prepare(self, window: _Window, stride: int) -> None:
+        """Let the parts plan for the clip that is really there."""
+        if self.parts.prepare is None:
+            return
+        settings = self.denoise_settings
+        size_hw = (int(window.color.shape[1]), int(window.color.shape[2]))
+        work = Work(padded_length(len(window), stride), size_hw, settings.steps, settings.guidance != 1)
+        self.parts = self.parts.prepare(self.parts, work)
+        if self.parts.batched_guidance and settings.mode == "sequential":
+            self.denoise_settings = replace(settings, mode="batched")
 
     def _complete(
         self, window: _Window, tail: np.ndarray | None, stride: int, seed: int, number: int, progress: Progress | None
@@ -250,10 +264,11 @@ class WanGenerator:
                 progress(0, None, "loading the denoiser")
             transformer = parts.transformer.get()
         inputs = DenoiseInputs(noise, y, text, image_tokens, geometry)
-        settings = replace(self.denoise_settings, state=self._state_file(number, seed))
+        settings = replace(self.denoise_settings, state=self._state_file(number, seed, window))
         report = (lambda done, total: progress(done, total, f"denoising {label}")) if progress is not None else None
         with self._run.timed("denoise", device):
-            latents = denoise(transformer, inputs, settings, report, self.group)
+            group = self.group or getattr(transformer, "guidance_group", None)
+            latents = denoise(transformer, inputs, settings, report, group)
         _free_cache(device)
         return latents
 
@@ -275,7 +290,8 @@ class WanGenerator:
 
         color_latents = encode(condition.color, 0)
         mask_latents = encode(mask_for_vae(condition.mask, parts.mask_affine), 1)
-        stride, _ = strides(vae)
+        stride = parts.strides[0]
+        assert strides(vae) == parts.strides, "the parts' strides are not their VAE's"
         channels = color_latents.shape[1]
         y = None
         if self._has_y(channels):
@@ -307,12 +323,16 @@ class WanGenerator:
         tokens = encoder(pixels, output_hidden_states=True).hidden_states[-2]
         return tokens.float().to(self.parts.device)
 
-    def _state_file(self, number: int, seed: int) -> Path | None:
-        if self.settings.state_dir is None:
+    def _state_file(self, number: int, seed: int, window: _Window) -> Path | None:
+        """Named by everything that decides the latents, so that another clip or setting never resumes this one."""
+        folder = self.settings.state_dir
+        if folder is None:
             return None
-        self.settings.state_dir.mkdir(parents=True, exist_ok=True)
-        s = self.denoise_settings
-        return self.settings.state_dir / f"window{number:03d}_seed{seed}_steps{s.steps}_g{s.guidance:g}.safetensors"
+        folder.mkdir(parents=True, exist_ok=True)
+        digest = hashlib.sha256(repr((seed, _plain(self.denoise_settings), self.parts.manifest)).encode())
+        digest.update(window.color.tobytes())
+        digest.update(window.mask.tobytes())
+        return folder / f"window{number:03d}_{digest.hexdigest()[:16]}.safetensors"
 
 
 class _Source:

@@ -25,11 +25,13 @@ class ConditionRule:
     Attributes:
         erosion_px: A fixed erosion kernel, or None to draw each frame's as the release does, from the seed.
         bfloat16: Round colour to bfloat16, as the release does before anything else sees it.
+        blackout: Black out what is unknown, as released; False keeps the colour there (a fill that is to be refined).
         truncate_first_frame: Truncate the first frame to uint8 instead of rounding (a shift of up to one level).
     """
 
     erosion_px: int | None = None
     bfloat16: bool = False
+    blackout: bool = True
     truncate_first_frame: bool = False
 
     def __post_init__(self) -> None:
@@ -66,7 +68,9 @@ def make_condition(
     """Black out what is unknown and scale to -1..1; `mask` is 0..255, already eroded, known above half."""
     check_same_length(color, mask)
     known = torch.from_numpy(mask > 127)
-    scaled = torch.from_numpy(np.ascontiguousarray(color)).float() / 255 * known[..., None]
+    scaled = torch.from_numpy(np.ascontiguousarray(color)).float() / 255
+    if rule.blackout:
+        scaled = scaled * known[..., None]
     if rule.bfloat16:
         scaled = (scaled.bfloat16() * 2 - 1).float()
     else:

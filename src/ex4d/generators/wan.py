@@ -54,6 +54,7 @@ class WanSettings:
         lead_in: Frames at the start that only lead from the source camera to the path; cut off the result.
         observed: "generated" keeps what the model made; "paste" puts confidently seen pixels back.
         guidance_mode: Two forwards, one of batch two, or split over GPUs.
+        blackout: Black out unknown colour, as released; False shows the denoiser the colour that is there.
         reference: Round and truncate exactly as the release.
         state_dir: Folder where a stopped run keeps its latents.
     """
@@ -68,13 +69,14 @@ class WanSettings:
     lead_in: int = 0
     observed: Literal["generated", "paste"] = "generated"
     guidance_mode: GuidanceMode = "sequential"
+    blackout: bool = True
     reference: bool = False
     state_dir: Path | None = None
 
     def rule(self) -> ConditionRule:
         """How renders become conditions."""
         base = ConditionRule.reference() if self.reference else ConditionRule()
-        return replace(base, erosion_px=self.erosion_px)
+        return replace(base, erosion_px=self.erosion_px, blackout=self.blackout)
 
 
 @dataclass

@@ -39,3 +39,29 @@ def load_golden(golden: Path):
             return {key: arrays[key] for key in arrays.files}
 
     return load
+
+
+_USES_GOLDEN: set[str] = set()
+_OUTCOMES = {"passed": 0, "failed": 0, "skipped": 0}
+
+
+def pytest_collection_modifyitems(items):
+    _USES_GOLDEN.update(item.nodeid for item in items if "golden" in getattr(item, "fixturenames", ()))
+
+
+def pytest_runtest_logreport(report):
+    if report.nodeid in _USES_GOLDEN and (report.when == "call" or report.skipped):
+        _OUTCOMES[report.outcome] += 1
+
+
+def pytest_terminal_summary(terminalreporter):
+    if _USES_GOLDEN:
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in _OUTCOMES.items())
+        terminalreporter.write_line(f"golden checks on {os.environ.get('EX4D_GOLDEN', 'the default set')}: {counts}")
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """A named set on which nothing was checked is a failure, not a row of skips."""
+    if "EX4D_GOLDEN" in os.environ and _USES_GOLDEN and not (_OUTCOMES["passed"] or _OUTCOMES["failed"]):
+        if not session.config.option.collectonly:
+            session.exitstatus = 1

@@ -63,13 +63,15 @@ class Odometry:
         align_depth: Lay each depth map over a key frame's, starting from the points' answer. Right for sensor depth, whose
             shapes are exact but may not be registered to the colours; wrong for estimated depth, whose wobble would become
             camera motion.
+        tracker: The points' pixels in the current frame.
+        points: Their places in the world, in the same order.
     """
 
     align_depth: bool = False
     reports: list[FrameReport] = field(default_factory=list)
     cam_from_world: list[np.ndarray] = field(default_factory=list)
-    _tracker: PointTracker = field(default_factory=PointTracker)
-    _world: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
+    tracker: PointTracker = field(default_factory=PointTracker)
+    points: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
     _misses: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     _inliers: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
     _key: tuple[Surface, np.ndarray] | None = None
@@ -101,27 +103,27 @@ class Odometry:
         return pose
 
     def locate(
-        self, frame: UInt8[np.ndarray, "height width 3"], K: Float32[np.ndarray, "3 3"]
+        self, frame: UInt8[np.ndarray, "height width *rgb"], K: Float32[np.ndarray, "3 3"]
     ) -> tuple[Float64[np.ndarray, "4 4"], np.ndarray]:
-        """(cam_from_world of the next frame, which of the tracked points stand still); its depth is not needed yet."""
-        alive = self._tracker.step(to_gray(frame))
-        self._world, self._misses = self._world[alive], self._misses[alive]
+        """(cam_from_world of the next frame (RGB or grey), which of the tracked points stand still); its depth is not needed yet."""
+        alive = self.tracker.step(frame if frame.ndim == 2 else to_gray(frame))
+        self.points, self._misses = self.points[alive], self._misses[alive]
         if not self.cam_from_world:
             self._inliers = np.zeros(0, bool)
             return np.eye(4), self._inliers
         pose, inliers = solve_pose(
-            self._world, self._tracker.xy, K, self.cam_from_world[-1], INLIER_PX * frame.shape[1] / 640
+            self.points, self.tracker.xy, K, self.cam_from_world[-1], INLIER_PX * frame.shape[1] / 640
         )
         self._inliers = inliers
         return pose, inliers
 
     def measured(self, depth: Float32[np.ndarray, "height width"]) -> tuple[np.ndarray, np.ndarray]:
         """(depth of this map at the points, whether it can be trusted there: not across an edge)."""
-        return sample_depth(depth, self._tracker.xy)
+        return sample_depth(depth, self.tracker.xy)
 
     def predicted_depth(self, pose: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, " n"]:
         """Depth of the tracked points as the map says, in the camera `pose`."""
-        return transform_points(pose, self._world)[:, 2]
+        return transform_points(pose, self.points)[:, 2]
 
     def extend(
         self,
@@ -131,12 +133,12 @@ class Odometry:
     ) -> None:
         """Take the frame into the map: report, forget movers, add new points."""
         inliers = self._inliers
-        if len(self._world):
+        if len(self.points):
             z, trusted = self.measured(depth)
             expected = self.predicted_depth(pose)
             good = inliers & trusted
             drift = np.median(np.abs(z[good] / expected[good] - 1)) if good.any() else 0.0
-            error = np.linalg.norm(project(transform_points(pose, self._world), K) - self._tracker.xy, axis=1)
+            error = np.linalg.norm(project(transform_points(pose, self.points), K) - self.tracker.xy, axis=1)
             self.reports.append(
                 FrameReport(
                     len(inliers),
@@ -147,16 +149,16 @@ class Odometry:
             )
             self._misses = np.where(inliers, 0, self._misses + 1)
             stay = self._misses < OUTLIER_FRAMES
-            self._tracker.keep(stay)
-            self._world, self._misses = self._world[stay], self._misses[stay]
+            self.tracker.keep(stay)
+            self.points, self._misses = self.points[stay], self._misses[stay]
         self.cam_from_world.append(pose)
-        before = len(self._tracker.xy)
-        if self._tracker.top_up():
-            xy = self._tracker.xy[before:]
+        before = len(self.tracker.xy)
+        if self.tracker.top_up():
+            xy = self.tracker.xy[before:]
             z, trusted = sample_depth(depth, xy)
-            self._tracker.keep(np.concatenate([np.ones(before, bool), trusted]))
+            self.tracker.keep(np.concatenate([np.ones(before, bool), trusted]))
             points = unproject(xy[trusted], z[trusted], K)
-            self._world = np.concatenate([self._world, transform_points(invert_rigid(pose), points)])
+            self.points = np.concatenate([self.points, transform_points(invert_rigid(pose), points)])
             self._misses = np.concatenate([self._misses, np.zeros(trusted.sum(), np.int64)])
 
     def summary(self) -> dict[str, float]:

@@ -133,7 +133,7 @@ def test_results_do_not_depend_on_tuning():
     depth = np.stack([depth_map("steps", s) for s in (1, 2)])
     color = np.stack([picture(s) for s in (1, 2)])
     cameras = np.stack([FRONT, INSIDE])
-    tunings = [dict(), dict(tiny=0, middle=4, segment=4), dict(tiny=0, workspace_bytes=1), dict(queue_floor=1)]
+    tunings = [dict(), dict(tiny=0, middle=8, segment=4, workspace_bytes=1), dict(queue_floor=1)]
     results = []
     for tuning in tunings:
         renderer = rasterizer(**tuning)

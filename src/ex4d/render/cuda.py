@@ -6,6 +6,7 @@ How it works and what limits it: docs/rasteriser.md. Triton is imported when som
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -124,11 +125,10 @@ class CudaRasterizer:
         size_hw: tuple[int, int],
     ) -> SeenFrame:
         """The watertight mesh of one source frame, seen from another camera."""
-        frame = self.draw_depths(
+        frames = self.draw_depths(
             depth[None], color[None], source_K[None], rule, clip, cam_from_source[None], K[None], size_hw
         )
-        assert frame.color is not None and frame.depth is not None
-        return SeenFrame(frame.color[0].cpu().numpy(), frame.mask[0].cpu().numpy(), frame.depth[0].cpu().numpy())
+        return SeenFrame(*next(frames))
 
     def draw_depths(
         self,
@@ -141,12 +141,15 @@ class CudaRasterizer:
         K: Float[np.ndarray, "t 3 3"],
         size_hw: tuple[int, int],
         supersample: int = 1,
-    ) -> GridRender:
-        """Many source frames, each seen from its own camera, in one go: host arrays in, device tensors out."""
+    ) -> Iterator[tuple[np.ndarray, ...]]:
+        """Many source frames in one go: (colour, mask, depth) of each and, with several samples a pixel, its coverage."""
         device = self.device
-        return self.render_grid(
-            upload(depth, device), upload(color, device), source_K, cam_from_source, K, size_hw, rule=rule, clip=clip, supersample=supersample,
+        out = self.render_grid(
+            upload(depth, device), upload(color, device), source_K, cam_from_source, K, size_hw,
+            rule=rule, clip=clip, supersample=supersample,
         )  # fmt: skip
+        fields = (out.color, out.mask, out.depth, out.coverage)
+        yield from zip(*(x.cpu().numpy() for x in fields if x is not None), strict=True)
 
     def render_grid(
         self,

@@ -18,7 +18,9 @@ def get_rasterizer(name: str = "auto") -> Rasterizer:
     if name == "auto":
         import torch
 
-        return get_rasterizer("cuda" if torch.cuda.is_available() else "cpu")
+        from ex4d.render import cuda
+
+        return get_rasterizer("cuda" if torch.cuda.is_available() and cuda.available()[0] else "cpu")
     if name == "cpu":
         from ex4d.render.cpu import CpuRasterizer
 

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
+
+from ex4d.generators.wan_options import Wan14bOptions, preset_options
+
+NO_WAN_OPTIONS = Wan14bOptions()
 
 
-def generate(folder: Positional[Path], /, preset: str = "fill", seed: int = 0, out: Path | None = None) -> int:
+def generate(
+    folder: Positional[Path],
+    /,
+    wan: Annotated[Wan14bOptions, arg(name="")] = NO_WAN_OPTIONS,
+    preset: str = "fill",
+    seed: int = 0,
+    out: Path | None = None,
+) -> int:
     """Complete a render folder of `ex4d render`, or a color_*.mp4 with mask_*.mp4 of the EX-4D release.
 
     Args:
         folder: Where the render is.
+        wan: Choices of --preset wan14b.
         preset: What completes the video: fill (no model) or wan14b.
         seed: Of everything random.
         out: Where output.mp4 and preview.png go; default the same folder.
@@ -25,15 +38,16 @@ def generate(folder: Positional[Path], /, preset: str = "fill", seed: int = 0, o
     from ex4d.stages import OUTPUT, complete
 
     check_preset(preset)
+    options = preset_options(preset, wan, state_dir=(out or folder) / ".latents")
     render = RenderFolder(folder, _source_of(folder))
     out = ensure_dir(out or folder)
-    generator = make_generator(preset)
+    generator = make_generator(preset, **options)
     with progress_bars() as progress:
         complete(render, generator, out, seed, progress)
     say(getattr(generator, "notes", lambda: [])())
     write_manifest(
         out / "generate.json",
-        config={"preset": preset, "folder": folder},
+        config={"preset": preset, "folder": folder, **options},
         seed=seed,
         inputs={"color": render.color_file, "mask": render.mask_file},
         generate=generator.manifest(),

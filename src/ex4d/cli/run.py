@@ -10,6 +10,9 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from ex4d.errors import InputError
+from ex4d.generators.wan_options import Wan14bOptions, preset_options
+
+NO_WAN_OPTIONS = Wan14bOptions()
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ def run(
     video: Positional[Path],
     /,
     common: Annotated[CommonOptions, arg(name="")],
+    wan: Annotated[Wan14bOptions, arg(name="")] = NO_WAN_OPTIONS,
     camera: str = "orbit:40",
     preset: str = "fill",
 ) -> int:
@@ -105,8 +109,11 @@ def run(
     Args:
         video: Any video file.
         common: Shared options.
+        wan: Choices of --preset wan14b.
         camera: The new path: orbit:40, orbit:yaw=60,pitch=10, dolly:in=30%, a preset of the release (30, 60, 90, 180), or a
             camera file. `ex4d cameras --help` tells more. The released 180 slides 45 degrees to either side; orbit:180 turns 180.
         preset: What completes the video: fill (no model) or wan14b.
     """
-    return run_line(video, make_config(video, camera, common, preset), "generate")
+    out = common.out or default_out(video, camera)
+    generator = preset_options(preset, wan, state_dir=out / ".latents")
+    return run_line(video, make_config(video, camera, common, preset, generator), "generate")

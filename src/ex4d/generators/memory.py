@@ -360,5 +360,5 @@ def _smaller(model: ModelSize, work: Work, device: Device, limit: int) -> str:
                 plan = estimate(model, small, device, mode, tile_vae=True)
                 if plan.peak_bytes <= limit and plan.host_bytes <= host:
                     need = plan.peak_bytes / GIB
-                    return f"--size {w}x{h} --window {frames} with {mode} (about {need:.1f} GiB), or --preset fill"
+                    return f"--work-size {w}x{h} --window {frames} with {mode} (about {need:.1f} GiB), or --preset fill"
     return "--preset nano or --preset fill"

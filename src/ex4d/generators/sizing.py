@@ -82,7 +82,7 @@ def plan_size(
     if wanted_hw is not None and (wanted_hw[0] % multiple or wanted_hw[1] % multiple or min(wanted_hw) < multiple):
         near = tuple(max(multiple, round(s / multiple) * multiple) for s in wanted_hw)
         raise InputError(
-            f"size {wanted_hw[1]}x{wanted_hw[0]}", f"sides divisible by {multiple}", f"--size {near[1]}x{near[0]}"
+            f"size {wanted_hw[1]}x{wanted_hw[0]}", f"sides divisible by {multiple}", f"--work-size {near[1]}x{near[0]}"
         )
     if mode == "exact":
         if (h % multiple or w % multiple) or (wanted_hw is not None and wanted_hw != size_hw):

@@ -67,7 +67,7 @@ def settings_of(options: Wan14bOptions) -> WanSettings:
     return WanSettings(
         steps=options.steps,
         guidance=options.guidance,
-        size_hw=parse_size(options.size),
+        size_hw=parse_size(options.work_size),
         fit=options.fit,
         window=options.window,
         overlap=options.overlap,
@@ -75,7 +75,7 @@ def settings_of(options: Wan14bOptions) -> WanSettings:
         lead_in=options.lead_in,
         observed=options.observed,
         guidance_mode=options.guidance_mode,
-        reference=options.reference,
+        reference=options.reference_rounding,
         state_dir=options.state_dir,
     )
 
@@ -219,7 +219,7 @@ def _planned(
 ) -> WanParts:
     """Choose a memory mode for the actual clip and hang the denoiser up accordingly."""
     budget = parse_bytes(options.vram) if options.vram else None
-    plan = plan_memory(size, work, budget_bytes=budget, precision=options.precision, mode=options.mode)
+    plan = plan_memory(size, work, budget_bytes=budget, precision=options.precision, mode=options.memory_mode)
     say(f"wan14b: {plan}")
     if budget is not None:
         total = torch.cuda.get_device_properties(parts.device).total_memory
@@ -309,8 +309,8 @@ def _clip_heads_beside(base: Path) -> int | None:
 
 def _text(options: Wan14bOptions, files: Wan14bFiles, device: torch.device) -> TextEmbeddings:
     """Embeddings from a file, the cache, or the text encoder streamed through the GPU."""
-    if options.text is not None:
-        return read_embeddings(options.text)
+    if options.text_embeddings is not None:
+        return read_embeddings(options.text_embeddings)
 
     def encode(prompts: Sequence[str]) -> list[Tensor]:
         from transformers import AutoTokenizer

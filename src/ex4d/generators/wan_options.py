@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -25,9 +25,9 @@ class Wan14bOptions:
         lora: Extra LoRAs as FILE or FILE:WEIGHT.
         prompt: What the video should be.
         negative_prompt: What it should not be.
-        text: Precomputed embeddings (.safetensors with positive and negative) instead of prompts.
+        text_embeddings: Precomputed embeddings (.safetensors with positive and negative) instead of prompts.
         precision: auto, bf16, fp8 or int8.
-        mode: Force one memory mode.
+        memory_mode: Force one memory mode.
         vram: Use no more GPU memory than this, such as 12GB.
         device: auto or cpu (float32; only sensible for tiny models).
         compile: Compile the blocks.
@@ -36,14 +36,14 @@ class Wan14bOptions:
         steps: Denoising steps; 25 as released.
         guidance: Guidance scale; 5 as released, 1 with distilled LoRAs.
         guidance_mode: sequential, batched or split over GPUs.
-        size: WIDTHxHEIGHT to work at.
+        work_size: WIDTHxHEIGHT the denoiser works at; default the render's own, cut to sides divisible by 16.
         fit: What to do when the render has another size: crop, pad, fit or exact.
         window: Longest pass in frames, 4k + 1.
         overlap: Frames that windows of a longer clip share.
         erosion: Fixed mask erosion in pixels.
         lead_in: Frames at the start that only lead from the source camera to the path.
         observed: generated, or paste to put seen pixels back.
-        reference: Round and truncate exactly as the release.
+        reference_rounding: Round and truncate exactly as the release.
         state_dir: Folder where a stopped run keeps its latents.
     """
 
@@ -53,9 +53,9 @@ class Wan14bOptions:
     lora: tuple[str, ...] = ()
     prompt: str = DEFAULT_PROMPT
     negative_prompt: str = DEFAULT_NEGATIVE_PROMPT
-    text: Path | None = None
+    text_embeddings: Path | None = None
     precision: Literal["auto", "bf16", "fp8", "int8"] = "auto"
-    mode: ModeName | None = None
+    memory_mode: ModeName | None = None
     vram: str | None = None
     device: Literal["auto", "cpu"] = "auto"
     compile: bool = True
@@ -64,14 +64,14 @@ class Wan14bOptions:
     steps: int | None = None
     guidance: float | None = None
     guidance_mode: Literal["sequential", "batched", "split"] = "sequential"
-    size: str | None = None
+    work_size: str | None = None
     fit: Literal["exact", "fit", "crop", "pad"] = "crop"
     window: int | None = None
     overlap: int = 17
     erosion: int | None = None
     lead_in: int = 0
     observed: Literal["generated", "paste"] = "generated"
-    reference: bool = False
+    reference_rounding: bool = False
     state_dir: Path | None = None
 
 
@@ -83,3 +83,19 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     if len(parts) != 2 or not all(p.strip().isdigit() for p in parts):
         raise InputError(f"size {text!r}", "WIDTHxHEIGHT in pixels", "--size 512x512")
     return int(parts[1]), int(parts[0])
+
+
+def changed_options(options: Wan14bOptions) -> dict[str, object]:
+    """What differs from the defaults, by name."""
+    return {f.name: value for f in fields(options) if (value := getattr(options, f.name)) != f.default}
+
+
+def preset_options(preset: str, options: Wan14bOptions, **more: object) -> dict[str, object]:
+    """Options for `make_generator`; InputError when they belong to another preset."""
+    chosen = changed_options(options)
+    if preset == "wan14b":
+        return {**more, **chosen}
+    if chosen:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in chosen)
+        raise InputError(f"{names} with --preset {preset}", "--preset wan14b for these", "leave them out")
+    return {}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -160,9 +161,12 @@ def main() -> None:
     print("\n".join(["", *head_other]), flush=True)
     other = other_libraries(Scene((512, 512)), args.repeats)
     if args.write:
+        load = f"{os.getloadavg()[0]:.0f}" if hasattr(os, "getloadavg") else "unknown"
         text = (
-            "# Mesh and render\n\nMachine: two-core x86-64 CPU. Ratios are to the plain z-buffer of `calibrate.py` in the same run "
-            "(same size); milliseconds are wall time of one frame on two threads.\n\n"
+            "# Mesh and render\n\nMachine: two-core x86-64 CPU, load average "
+            f"{load} at the end of the run (above 2, wall times include waiting: read the CPU columns). Ratios are to the plain "
+            "z-buffer of `calibrate.py` in the same run, same size, same two threads; CPU time is that of all threads, so that "
+            "half of it is the wall time on two idle cores.\n\n"
         )
         path = Path(__file__).parent / "results" / "render.md"
         path.write_text(text + "\n".join([*head, *rows, "", *head_other, *other]) + "\n")

@@ -228,3 +228,20 @@ def test_trainer_needs_something_to_train(clips, tmp_path):
     task.module.requires_grad_(False)
     with pytest.raises(InputError, match="nothing requires gradients"):
         Trainer(task, tiny_config(clips).loop, tmp_path / "b", cpu=True)
+
+
+def test_bf16_trains_the_adapter_and_keeps_the_released_float32_parts(clips, tmp_path):
+    config = tiny_config(clips, steps=2, precision="bf16", activation_checkpointing=True)
+    trainer = make_trainer(config, tmp_path, cpu=True)
+    seen = {}
+    transformer = trainer.task.module.transformer
+    for name in ("condition_embedder.time_proj", "proj_out", "blocks.0.ffn.net.2"):
+        transformer.get_submodule(name).register_forward_hook(lambda m, i, o, name=name: seen.update({name: o.dtype}))
+    assert trainer.fit().skipped == 0
+    assert seen["condition_embedder.time_proj"] == seen["proj_out"] == torch.float32
+    assert seen["blocks.0.ffn.net.2"] == torch.bfloat16
+    assert all(p.dtype == torch.float32 for p in trainer.parameters.values())
+    frozen = {n: p.dtype for n, p in transformer.named_parameters() if not p.requires_grad}
+    assert (
+        frozen["blocks.0.attn1.to_q.base_layer.weight"] == torch.bfloat16 and frozen["proj_out.weight"] == torch.float32
+    )

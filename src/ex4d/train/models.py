@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ex4d.errors import InputError
 from ex4d.generators.geometry_encoder import GeometryEncoder
@@ -42,6 +42,8 @@ def build_flow_module(
     """
     with seeded(seed):
         transformer = load_base(config, device, precision)
+        if precision == "bf16":
+            keep_float32_parts(transformer)
         if config.train == "base":
             return FlowModule(transformer.float(), None)
         encoder = _encoder(transformer, config, device)
@@ -82,6 +84,25 @@ def keep_activations_narrow(transformer: nn.Module) -> None:
     for layer in transformer.modules():
         if hasattr(layer, "cast_input_dtype_enabled"):
             layer.cast_input_dtype_enabled = False  # type: ignore[assignment]
+
+
+#: Parts that the release computes in float32 (METHOD 6.7), as generation does.
+FLOAT32_PARTS = ("condition_embedder.time_embedder", "condition_embedder.time_proj", "patch_embedding", "proj_out")
+
+
+def keep_float32_parts(transformer: nn.Module) -> None:
+    """Run the patch embedding, time embedding and head outside autocast, as they run in generation."""
+    for name in FLOAT32_PARTS:
+        part = transformer.get_submodule(name)
+        part.forward = _outside_autocast(part.forward)
+
+
+def _outside_autocast(inner: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def forward(x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return inner(x.float())
+
+    return forward
 
 
 def checkpoint_activations(module: FlowModule) -> None:

@@ -52,6 +52,8 @@ class VideoSource:
     notes: tuple[str, ...] = ()
     _timeline: Timeline = field(repr=False, default=None)  # type: ignore[assignment]
     _numbered: bool = field(repr=False, default=False)  # the file carries no timestamps: frames are counted
+    # Read once: PyAV's side data refers to its frame and back, which keeps frames alive until the garbage collector runs.
+    _turn: np.ndarray = field(repr=False, default_factory=lambda: np.eye(2, dtype=int))
 
     def __len__(self) -> int:
         return self.num_frames
@@ -92,7 +94,7 @@ class VideoSource:
 
     def _picture(self, stored: tuple[Any, FrameConverter]) -> np.ndarray:
         frame, convert = stored
-        picture = oriented(convert(frame), orientation(frame))
+        picture = oriented(convert(frame), self._turn)
         return _resized(picture, self.source_hw, self.size_hw)
 
     def _decoded(self) -> Iterator[tuple[int, tuple[Any, FrameConverter]]]:
@@ -180,6 +182,7 @@ def open_video(
         notes=tuple(notes),
         _timeline=timeline,
         _numbered=numbered,
+        _turn=turn,
     )
 
 

@@ -151,7 +151,7 @@ def _orbit_pose(entry: dict[str, Any], index: int, subject: Subject) -> Float64[
     if amount >= subject.distance:
         raise InputError(f"key {index} moves in by {amount / subject.distance:.0%}", "less than 100%", "in: 50%")
     rig = rig_delta(**angles, closer=-float(np.log1p(-amount / subject.distance)))
-    return invert_rigid(rig_poses(rig, subject))
+    return invert_rigid(rig_poses(rig[None], subject)[0])
 
 
 def _free_pose(entry: dict[str, Any], index: int, subject: Subject) -> Float64[np.ndarray, "4 4"]:
@@ -168,7 +168,7 @@ def _free_pose(entry: dict[str, Any], index: int, subject: Subject) -> Float64[n
     if isinstance(given, dict):
         _known(given, {"yaw", "pitch", "roll"}, f"rotation of key {index}")
         yaw, pitch, roll = (np.array(np.radians(parse_number(given.get(n, 0), n))) for n in ("yaw", "pitch", "roll"))
-        return rigid(rotation(1, yaw) @ rotation(0, pitch) @ rotation(2, -roll), eye)
+        return rigid(rotation(1, yaw) @ rotation(0, pitch) @ rotation(2, np.array(-roll)), eye)
     q = np.array([parse_number(v, "rotation") for v in given] if isinstance(given, list) else [])
     if q.shape != (4,) or abs(np.linalg.norm(q) - 1) > 1e-3:
         raise InputError(f"key {index} has rotation {given}", "a unit quaternion w x y z, or yaw, pitch, roll", "rotation: {yaw: 20}")  # fmt: skip

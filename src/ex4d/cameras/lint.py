@@ -205,7 +205,7 @@ def _first_pose(track: CameraTrack) -> list[Finding]:
     if track.world == "file":
         return []
     first = track.cam_from_world[0]
-    angle = float(rotation_angle_rad(first[:3, :3]))
+    angle = float(rotation_angle_rad(first[None, :3, :3])[0])
     shift = float(np.linalg.norm(first[:3, 3]))
     if angle < FIRST_POSE_TOLERANCE and shift <= FIRST_POSE_TOLERANCE * max(_extent(track), 1e-3):
         return []

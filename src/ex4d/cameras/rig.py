@@ -47,7 +47,7 @@ def rig_poses(rig: Float64[np.ndarray, "*batch 10"], subject: Subject) -> Float6
     Turning around the subject keeps the subject where it stands in the camera, so that it stays on its pixel:
     x_cam = R (x - P) + P scaled by the distance, then the camera's own moves and turns.
     """
-    yaw, pitch, roll, pan, tilt, closer, forward, right, up, _ = np.moveaxis(rig, -1, 0)
+    yaw, pitch, roll, pan, tilt, closer, forward, right, up, _ = (rig[..., i] for i in range(len(MOTIONS)))
     R = rotation(0, pitch) @ rotation(1, yaw)
     P = subject.point
     t = np.exp(-closer)[..., None] * P - R @ P - np.stack([right, -up, forward], axis=-1)

@@ -183,7 +183,7 @@ def tidy(value: float) -> float:
     return short if abs(short - value) <= 2e-15 * max(1.0, abs(value)) else float(value)
 
 
-def tidy_list(array: np.ndarray) -> Any:
+def tidy_list(array: Any) -> Any:
     """Nested lists of tidy numbers."""
     return [tidy_list(a) for a in array] if np.ndim(array) else tidy(float(array))
 

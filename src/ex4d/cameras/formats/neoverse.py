@@ -122,13 +122,13 @@ def operation_matrix(name: str, given: dict[str, Any], path: Path) -> Float64[np
     pose = np.eye(4)
     if name in _TURNS:
         axis, sign = _TURNS[name]
-        pose[:3, :3] = rotation(axis, sign * angle)
+        pose[:3, :3] = rotation(axis, np.array(sign * angle))
     elif name in _MOVES:
         axis, sign = _MOVES[name]
         pose[axis, 3] = sign * distance
     elif name in _ORBITS:
         turn = _ORBITS[name] * angle
-        pose[:3, :3] = rotation(1, -turn)
+        pose[:3, :3] = rotation(1, np.array(-turn))
         pose[:3, 3] = radius * np.sin(turn), 0, radius * (1 - np.cos(turn))
     elif name != "static":
         raise InputError(f"{path} has the operation {name!r}", f"one of {', '.join([*_TURNS, *_MOVES, *_ORBITS, 'static'])}", "repair it")  # fmt: skip

@@ -2,7 +2,7 @@
 
 Convention: line 1 is a header and always skipped; then 19 numbers a line, single spaces: timestamp in microseconds,
 fx/W, fy/H, cx/W, cy/H, two unused, and the 3x4 world to camera matrix row by row. OpenCV axes, arbitrary scale, and only
-motion relative to the first line has a meaning. The picture is 1280x720 unless the user says otherwise.
+motion relative to the first line has a meaning. Pixels are square, which tells the picture's aspect (16:9 in their files).
 (hehao13/CameraCtrl af45a7a0, inference.py)
 """
 
@@ -16,8 +16,8 @@ from ex4d.cameras.formats.base import Format, Probe, ReadOptions, Tracks, number
 from ex4d.cameras.formats.track import CameraTrack, need_intrinsics
 from ex4d.errors import InputError
 
-#: CameraCtrl's and VideoX-Fun's `original_pose_height`, `original_pose_width`.
-NOMINAL_SIZE_HW = (720, 1280)
+#: CameraCtrl's and VideoX-Fun's `original_pose_height`; the width follows from square pixels (1280 in their own files).
+NOMINAL_HEIGHT = 720
 
 
 def detect(probe: Probe) -> bool:
@@ -34,12 +34,12 @@ def read(path: Path, options: ReadOptions) -> Tracks:
     rows = number_rows(lines[1:], 19, path, first_line=2)
     poses = np.tile(np.eye(4), (len(rows), 1, 1))
     poses[:, :3] = rows[:, 7:].reshape(-1, 3, 4)
-    h, w = NOMINAL_SIZE_HW
+    h, w = NOMINAL_HEIGHT, max(round(NOMINAL_HEIGHT * float(rows[0, 2] / rows[0, 1])), 1) if rows[0, 1] > 0 else 1280
     K = np.tile(np.eye(3), (len(rows), 1, 1))
     K[:, [0, 1, 0, 1], [0, 1, 2, 2]] = rows[:, 1:5] * [w, h, w, h]
     time_s = rows[:, 0] * 1e-6 if (rows[:, 0] != 0).any() else None
     extras = {"header": lines[0], "unused": rows[:, 5:7]}
-    return {"": CameraTrack(poses, K, NOMINAL_SIZE_HW, time_s=time_s, world="file", extras=extras)}
+    return {"": CameraTrack(poses, K, (h, w), time_s=time_s, world="file", extras=extras)}
 
 
 def write(path: Path, tracks: Tracks) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import replace
 from functools import cache
 from importlib import import_module
@@ -12,6 +13,8 @@ import numpy as np
 
 from ex4d.cameras.formats.base import Format, Probe, ReadOptions, Tracks
 from ex4d.cameras.formats.track import CameraTrack
+from ex4d.cameras.presets import PRESETS
+from ex4d.cameras.released import parse_released
 from ex4d.errors import InputError
 
 #: Modules of this folder that define FORMAT, in the order in which detection asks them.
@@ -64,6 +67,9 @@ def split_spec(spec: str) -> tuple[str | None, Path, str | None]:
 
 def is_camera_file(spec: str) -> bool:
     """True when a spec means a file rather than a path in words."""
+    head = re.split(r"[:,@+> ]", spec.strip(), maxsplit=1)[0]
+    if not head or head in PRESETS or parse_released(head):
+        return False
     format_name, path, _ = split_spec(spec)
     return format_name is not None or path.exists() or bool(path.suffix in (".json", ".npz", ".txt", ".csv", ".yaml", ".yml", ".bin"))  # fmt: skip
 

@@ -10,10 +10,12 @@ import numpy as np
 from jaxtyping import Float
 
 from ex4d.depth.base import DepthEstimator
+from ex4d.depth.cards import MODELS
 from ex4d.depth.conversion import KINDS, Kind
-from ex4d.depth.intrinsics import choose_intrinsics
+from ex4d.depth.intrinsics import Intrinsics, choose_intrinsics
 from ex4d.depth.plane import PlaneDepth, PlaneParameters
 from ex4d.depth.precomputed import DepthMaps, PrecomputedDepth, check_aspect, maps_intrinsics
+from ex4d.depth.resolve_model import is_model_folder, make_model_depth
 from ex4d.errors import InputError
 
 
@@ -35,7 +37,7 @@ def make_depth(
     """The estimator a `--depth` option names.
 
     Args:
-        spec: `plane` or `plane:distance=4,tilt=20,turn=0`; a model name of `depth.licences.MODELS`; the path of a depth
+        spec: `plane` or `plane:distance=4,tilt=20,turn=0`; `auto`, a model name of `depth.cards.MODELS` or its folder; the path of a depth
             file or folder; or `DepthMaps`.
         size_hw: The clip's (height, width).
         num_frames: The clip's length where known, to refuse a depth file of another length at once.
@@ -47,7 +49,7 @@ def make_depth(
         fill_holes: Fill NaN, zero and negative values of a depth file from their neighbours.
         scale: Multiplies the depth of a file.
         open_depth: How a path is opened; the line passes `ex4d.sources.open_depth` (a stage does not open files).
-        model_options: For estimators with a network: `device`, `dtype`, `models_dir`, `work_dir`, and each one's own.
+        model_options: For estimators with a network: see `resolve_model.make_model_depth`. A file and a plane ignore them.
 
     Raises:
         InputError: An unknown name, a missing file, intrinsics no lens has.
@@ -69,6 +71,17 @@ def make_depth(
     if spec == "plane" or spec.startswith("plane:"):
         return PlaneDepth(PlaneParameters.parse(spec), choose_intrinsics(size_hw, **chosen))
     path = Path(spec)
+    if spec == "auto" or spec in MODELS or is_model_folder(path):
+
+        def choose(model_K: np.ndarray | None) -> Intrinsics:
+            return choose_intrinsics(size_hw, model_K=model_K, **chosen)
+
+        try:
+            return make_model_depth(spec, choose, reference=preset_reference, **model_options)  # type: ignore[arg-type]
+        except TypeError as error:
+            if "unexpected keyword" not in str(error):
+                raise
+            raise InputError(f"a depth option that {spec} does not have ({error})", "", "ex4d depth --help") from error
     if path.exists():
         if open_depth is None:
             raise InputError(f"depth path {spec} without a way to open it", "open_depth=ex4d.sources.open_depth")
@@ -84,4 +97,7 @@ def make_depth(
             fov_deg=fov_deg,
             metadata=metadata,
         )
-    raise InputError(f"depth {spec!r}", "plane, a model name, or the path of a depth file", "ex4d depth --help")
+    names = "plane, auto, " + ", ".join(MODELS)
+    raise InputError(
+        f"depth {spec!r}, which is no file", f"the path of a depth file, or one of {names}", "ex4d depth --help"
+    )

@@ -1,19 +1,16 @@
-"""Where weights are on this machine; nothing is downloaded here."""
+"""Which weights a depth model needs and where they are on this machine; nothing is downloaded here."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from ex4d.depth.cards import ModelCard
+from ex4d.depth.cards import DEFAULT_CHAIN, MODELS, ModelCard
 from ex4d.errors import WeightsError
-
-#: Folder of models that the user keeps, beside the Hugging Face cache (`HF_HOME`).
-MODELS_DIR_VARIABLE = "EX4D_MODELS"
+from ex4d.models.hub import find_repo
 
 
 def find_repos(card: ModelCard, models_dir: Path | None = None) -> dict[str, Path]:
-    """Folder of each repository of a card: in `models_dir` (ORG/NAME, ORG--NAME or NAME), `$EX4D_MODELS`, or the HF cache.
+    """Folder of each repository of a card: in `models_dir`, `$EX4D_MODELS` or the Hugging Face cache.
 
     Raises:
         WeightsError: Naming what is missing, its size and licence, and the one command that fetches it.
@@ -29,20 +26,14 @@ def find_repos(card: ModelCard, models_dir: Path | None = None) -> dict[str, Pat
     return {repo: folder for repo, folder in found.items() if folder is not None}
 
 
-def find_repo(repo: str, models_dir: Path | None, patterns: tuple[str, ...]) -> Path | None:
-    """A folder that holds at least one file of every pattern, or None."""
-    organisation, _, name = repo.partition("/")
-    roots = [models_dir, os.environ.get(MODELS_DIR_VARIABLE)]
-    places = [Path(root) / tail for root in roots if root for tail in (repo, f"{organisation}--{name}", name)]
-    places += _cached(organisation, name)
-    return next((place for place in places if all(any(place.glob(pattern)) for pattern in patterns)), None)
-
-
-def _cached(organisation: str, name: str) -> list[Path]:
-    """Snapshots of the Hugging Face cache, newest first; HF_HUB_CACHE and HF_HOME are honoured."""
-    home = os.environ.get("HF_HOME", str(Path.home() / ".cache" / "huggingface"))
-    cache = Path(os.environ.get("HF_HUB_CACHE", str(Path(home) / "hub")))
-    snapshots = cache / f"models--{organisation}--{name}" / "snapshots"
-    if not snapshots.is_dir():
-        return []
-    return sorted(snapshots.iterdir(), key=lambda folder: folder.stat().st_mtime, reverse=True)
+def first_available(models_dir: Path | None = None) -> ModelCard:
+    """The first model of the default chain (permissive licences only) whose weights are here."""
+    for name in DEFAULT_CHAIN:
+        if all(find_repo(repo, models_dir, patterns) for repo, patterns in MODELS[name].repos.items()):
+            return MODELS[name]
+    card = MODELS[DEFAULT_CHAIN[0]]
+    raise WeightsError(
+        f"none of {', '.join(DEFAULT_CHAIN)} on this machine",
+        f"{card.megabytes} MB for {card.name}, licence {card.licence}",
+        f"ex4d models download {card.name}",
+    )

@@ -61,6 +61,12 @@ class RunConfig:
     rasterizer: str = "auto"
     supersample: int = 1
     generator: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def lead_in(self) -> int:
+        """Frames that only lead from the source camera to the path; the generator cuts them off again."""
+        return int(self.generator.get("lead_in", 0))  # type: ignore[call-overload]
+
     depth_options: dict[str, object] = field(default_factory=dict)
 
 
@@ -145,7 +151,7 @@ def run_stages(
 
 
 _DEPTH_OPTIONS = ("depth", "seed", "fov_deg", "depth_kind", "source_cameras", "reference", "depth_options")
-_RENDER_OPTIONS = ("camera", "relative_to", "reference", "supersample")
+_RENDER_OPTIONS = ("camera", "relative_to", "reference", "supersample", "lead_in")
 _GENERATE_OPTIONS = ("preset", "seed", "generator")
 
 
@@ -155,13 +161,14 @@ def _pick(config: RunConfig, names: tuple[str, ...]) -> dict[str, object]:
 
 def check_options(config: RunConfig) -> None:
     """Refuse what can be refused before any work: unknown presets, rasterisers, an unwritable folder."""
-    from ex4d.generators.presets import check_preset
+    from ex4d.generators.presets import check_generator, check_preset
     from ex4d.render.resolve import get_rasterizer
 
     check_preset(config.preset)
     get_rasterizer(config.rasterizer)
     if config.supersample not in (1, 2, 3, 4):
         raise InputError(f"--supersample {config.supersample}", "1 to 4", "--supersample 2")
+    check_generator(config.preset, config.generator)
     if config.relative_to not in ("source", "world"):
         raise InputError(f"--relative-to {config.relative_to}", "source or world", "--relative-to source")
     ensure_dir(config.out)
@@ -270,6 +277,10 @@ def make_path_for(source: VideoSource, depth: DepthFile, config: RunConfig, resu
     )
     for note in resolve.notes(config.camera):
         result.note(note)
+    if config.lead_in:
+        from ex4d.cameras.lead_in import with_lead_in
+
+        path = with_lead_in(path, config.lead_in)
     if not np.allclose(path.cam_from_world[0], np.eye(4), atol=1e-6):
         result.note(
             "the first pose is not the source camera: its frame is rendered too, and the model lacks a clean first frame"
@@ -352,7 +363,7 @@ def complete(
             writer.write(clip.frames)
             sheet.output(clip)
             done += len(clip)
-        if done != folder.num_frames:
+        if done != folder.num_frames - getattr(generator, "lead_in", 0):
             raise RuntimeError(f"{generator.name} returned {done} frames for {folder.num_frames}")
     sheet.write(out / PREVIEW)
 

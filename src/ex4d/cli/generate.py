@@ -32,13 +32,14 @@ def generate(
     """
     from ex4d.cli.shared import progress_bars, say
     from ex4d.folder import RenderFolder
-    from ex4d.generators.presets import check_preset, make_generator
+    from ex4d.generators.presets import check_generator, check_preset, make_generator
     from ex4d.io.atomic import ensure_dir
     from ex4d.io.manifest import write_manifest
     from ex4d.stages import OUTPUT, complete
 
     check_preset(preset)
     options = preset_options(preset, wan, state_dir=(out or folder) / ".latents")
+    check_generator(preset, options)
     render = RenderFolder(folder, _source_of(folder))
     out = ensure_dir(out or folder)
     generator = make_generator(preset, **options)

@@ -10,7 +10,7 @@ from ex4d.generators.base import Generator
 #: name -> one line for help.
 PRESETS = {
     "fill": "no model: other times of the clip, then the surrounding background; runs anywhere",
-    "wan14b": "the released EX-4D weights on Wan2.1-I2V-14B-480P; needs a GPU and 60 GB of weights",
+    "wan14b": "the released EX-4D weights on Wan2.1-I2V-14B-480P; needs a GPU and 83 GB of weights",
 }
 
 
@@ -19,6 +19,14 @@ def check_preset(name: str) -> None:
     if name not in PRESETS:
         near = get_close_matches(name, PRESETS, 1)
         raise InputError(f"preset {name!r}", f"one of {', '.join(PRESETS)}", f"--preset {near[0] if near else 'fill'}")
+
+
+def check_generator(name: str, options: dict[str, object]) -> None:
+    """Refuse before any work what a preset would refuse after it: no GPU, missing weights, wrong options."""
+    if name == "wan14b":
+        from ex4d.generators.wan14b import preflight
+
+        preflight(**options)
 
 
 def make_generator(name: str, **options: object) -> Generator:

@@ -175,6 +175,11 @@ class WanGenerator:
                 self._run.frames += len(frames[start : start + MAX_CHUNK_FRAMES])
                 yield VideoClip(frames[start : start + MAX_CHUNK_FRAMES], fps)
 
+    @property
+    def lead_in(self) -> int:
+        """Frames at the start that are not handed on."""
+        return self.settings.lead_in
+
     def manifest(self) -> dict[str, object]:
         """Settings, parts, and the scores and times of the last run."""
         run = asdict(self._run)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ex4d.errors import InputError, WeightsError
+from ex4d.generators.autoencoder import check_num_frames
 from ex4d.generators.checkpoint import Adapter, load_adapter, read_torch
 from ex4d.generators.loading import LoadPolicy, build_transformer
 from ex4d.generators.lora import LoraUpdate
@@ -35,6 +36,7 @@ from ex4d.generators.original import (
     transformer_config,
 )
 from ex4d.generators.parts import Lazy, TextEmbeddings, WanParts
+from ex4d.generators.sizing import plan_size
 from ex4d.generators.text import (
     cached_embeddings,
     encode_prompts,
@@ -56,6 +58,8 @@ CONFIG_14B: dict[str, Any] = {
     "image_dim": 1280,
 }
 
+#: Wan's VAE: frames of a latent frame, pixels of a latent pixel.
+STRIDES = (4, 8)
 T5_FILE = "models_t5_umt5-xxl-enc-bf16.pth"
 CLIP_FILE = "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"
 VAE_FILE = "Wan2.1_VAE.pth"
@@ -103,6 +107,26 @@ def make(announce: Callable[[str], None] | None = None, **options: Any) -> WanGe
     if device.type == "cuda":
         parts = replace(parts, prepare=lambda p, work: _planned(p, work, chosen, files, adapter, update, size, say))
     return WanGenerator(parts, settings)
+
+
+def preflight(**options: Any) -> None:
+    """Refuse what can be refused without reading weights: options, no GPU, missing files, memory for the smallest clip."""
+    chosen = Wan14bOptions(**options)
+    settings = settings_of(chosen)
+    if settings.window is not None:
+        check_num_frames(settings.window, STRIDES[0])
+    if settings.size_hw is not None:
+        plan_size(settings.size_hw, settings.size_hw, "exact", 2 * STRIDES[1])
+    budget = parse_bytes(chosen.vram) if chosen.vram else None
+    _device(chosen)
+    files = find_files(chosen)
+    for text in chosen.lora:
+        if not split_weight(text)[0].is_file():
+            raise InputError(f"no LoRA at {split_weight(text)[0]}", "a .safetensors file", "--lora FILE:WEIGHT")
+    if chosen.device != "cpu":
+        work = Work(settings.window or 17, settings.size_hw or (256, 256), settings.steps or 25)
+        size = ModelSize.of(files.config)
+        plan_memory(size, work, budget_bytes=budget, precision=chosen.precision, mode=chosen.memory_mode)
 
 
 def describe(vram: str | None = None, num_frames: int = 49, size_hw: tuple[int, int] = (512, 512)) -> list[str]:

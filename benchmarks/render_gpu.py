@@ -15,11 +15,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import platform
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -55,33 +57,37 @@ SWEEP: dict[str, tuple] = {
 }
 
 
-def scene(frames: int, size_hw: tuple[int, int], noise: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+@lru_cache(maxsize=1)
+def scene(frames: int, size_hw: tuple[int, int], noise: float, device: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Depth [T, h, w] and colour [T, h, w, 3]: a slanted room with a wavy wall, five spheres and two poles that move.
 
     `noise` is the relative noise of the depth, which makes depth maps of estimators look smooth by comparison.
     """
     h, w = size_hw
-    rng = np.random.default_rng(0)
-    x, y = np.meshgrid((np.arange(w) + 0.5) / w - 0.5, (np.arange(h) + 0.5) / h - 0.5)
-    depth = np.empty((frames, h, w), np.float32)
-    color = np.empty((frames, h, w, 3), np.uint8)
+    random = torch.Generator(device).manual_seed(0)
+    y, x = torch.meshgrid(
+        (torch.arange(h, device=device) + 0.5) / h - 0.5,
+        (torch.arange(w, device=device) + 0.5) / w - 0.5,
+        indexing="ij",
+    )
+    depth = torch.empty((frames, h, w), device=device)
+    color = torch.empty((frames, h, w, 3), dtype=torch.uint8, device=device)
     for t in range(frames):
-        phase = 2 * np.pi * t / max(frames, 2)
-        z = 7.5 + 0.4 * np.sin(9 * x + phase) * np.cos(7 * y) + 1.2 * x
-        z = np.minimum(z, 3.2 / np.maximum(y + 0.02, 1e-3))  # the floor
+        phase = 2 * math.pi * t / max(frames, 2)
+        z = 7.5 + 0.4 * torch.sin(9 * x + phase) * torch.cos(7 * y) + 1.2 * x
+        z = torch.minimum(z, 3.2 / (y + 0.02).clamp(min=1e-3))  # the floor
         for k in range(5):
-            cx, cy = 0.32 * np.sin(phase + 1.3 * k), 0.2 * np.cos(0.7 * phase + 2.1 * k)
+            cx, cy = 0.32 * math.sin(phase + 1.3 * k), 0.2 * math.cos(0.7 * phase + 2.1 * k)
             radius = 0.06 + 0.02 * k
             square = 1 - ((x - cx) ** 2 + (y - cy) ** 2) / radius**2
-            near = 2.7 + 0.7 * k - radius * 3 * np.sqrt(np.maximum(square, 0))
-            z = np.where(square > 0, np.minimum(z, near), z)
+            near = 2.7 + 0.7 * k - radius * 3 * square.clamp(min=0).sqrt()
+            z = torch.where(square > 0, torch.minimum(z, near), z)
         for k in range(2):
-            z = np.where(np.abs(x - 0.3 * np.cos(phase + 3 * k)) < 0.008, np.minimum(z, 4.0 + k), z)
-        if noise:
-            z = z * (1 + noise * rng.standard_normal(z.shape))
-        depth[t] = np.clip(z, 2.0, 90.0)
-        stripes = 0.5 + 0.5 * np.sin(60 * x + phase) * np.sin(50 * y)
-        color[t] = (255 * np.stack([stripes, x + 0.5, y + 0.5], -1)).astype(np.uint8)
+            z = torch.where((x - 0.3 * math.cos(phase + 3 * k)).abs() < 0.008, z.clamp(max=4.0 + k), z)
+        z = z * (1 + noise * torch.randn(z.shape, generator=random, device=device))
+        depth[t] = z.clamp(2.0, 90.0)
+        stripes = 0.5 + 0.5 * torch.sin(60 * x + phase) * torch.sin(50 * y)
+        color[t] = (255 * torch.stack([stripes, x + 0.5, y + 0.5], -1)).to(torch.uint8)
     return depth, color
 
 
@@ -91,15 +97,14 @@ class Case:
     def __init__(
         self, size_hw: tuple[int, int], frames: int, cam: str, rule: MeshRule, device: str, noise: float
     ) -> None:
-        depth, color = scene(frames, size_hw, noise)
+        self.depth, self.color = scene(frames, size_hw, noise, device)
         # The release keeps f = 500 px at every size; ours keeps the field of view of f = 500 px at 512.
         focal = 500.0 if not rule.ring else 500.0 * size_hw[1] / 512
         self.K = intrinsics(size_hw, focal)
-        first = DepthClip(depth[:1], self.K[None])
+        first = DepthClip(self.depth[:1].cpu().numpy(), self.K[None])
         path = make_path(cam, first=first, num_frames=frames, fps=Fraction(30), reference=True)
-        self.clip = DepthRange.of(depth)
+        self.clip = DepthRange(float(self.depth.min()), float(self.depth.max()))
         self.cam_from_source = path.cam_from_world
-        self.depth, self.color = torch.from_numpy(depth).to(device), torch.from_numpy(color).to(device)
         self.size_hw, self.rule, self.cam = size_hw, rule, cam
 
     def render(self, rasterizer: CudaRasterizer):

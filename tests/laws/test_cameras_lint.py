@@ -106,7 +106,7 @@ def test_degrees_taken_as_radians():
     for degrees in (20, 60, 90, 180):
         angle = np.linspace(0, degrees, 49)
         eye = np.stack([3 * np.sin(angle), np.zeros(49), 3 - 3 * np.cos(angle)], -1)
-        poses = look_at(eye, np.array([0.0, 0, 3]))
+        poses = look_at(eye, np.tile([0.0, 0, 3], (49, 1)))
         assert "degrees" in [finding.code for finding in lint_track(CameraTrack(poses))]
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ex4d.cameras.resolve import make_path
+from ex4d.cameras.subject import find_subject
 from ex4d.errors import InputError
 from ex4d.geometry.mesh_rule import DepthRange, MeshRule
 from ex4d.geometry.pinhole import intrinsics
@@ -70,9 +71,9 @@ def test_a_preview_is_every_kth_pixel_of_the_full_render():
 
 def test_what_a_report_says_of_a_known_path():
     video, depth = clip()
-    into_the_box = make_path("dolly:in=70%", first=depth, num_frames=5, fps=video.fps)
-    report = preview_path(video, depth, into_the_box)
-    distance = 1 - np.linspace(0, 0.7, 5)
+    towards_the_box = make_path("dolly:in=60%,at=near", first=depth, num_frames=5, fps=video.fps)
+    report = preview_path(video, depth, towards_the_box, subject=find_subject(depth, "near"))
+    distance = 1 - np.linspace(0, 0.6, 5)
     np.testing.assert_allclose(report.distance, distance, atol=1e-6)
     np.testing.assert_allclose(report.past_safe_distance, np.maximum(0.5 - distance, 0), atol=1e-6)
     assert report.seen[0] == 1 and report.largest_hole[0] == 0 and not report.collision.any()

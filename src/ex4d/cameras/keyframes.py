@@ -30,7 +30,7 @@ from ex4d.cameras.easing import ease
 from ex4d.cameras.quaternion import rotation_from_quaternion
 from ex4d.cameras.remap import remap_time
 from ex4d.cameras.rig import rig_delta, rig_poses, rotation
-from ex4d.cameras.splines import constant_speed_times, spline_poses
+from ex4d.cameras.splines import constant_speed_times, path_lengths, spline_poses
 from ex4d.cameras.subject import Subject, find_subject
 from ex4d.cameras.units import parse_length, parse_number
 from ex4d.errors import InputError
@@ -208,11 +208,22 @@ def sample_keys(
     at = np.linspace(0.0, 1.0, num_frames)
     if constant_speed and len(keys) > 1:
         inside = (at >= shares[0]) & (at <= shares[-1])
-        equal = constant_speed_times(poses, shares, 2049, turn_length, smooth)
-        at = np.where(inside, np.interp(at, np.linspace(shares[0], shares[-1], 2049), equal), at)
+        shares = _by_distance(poses, shares, turn_length)  # uneven key times would make the spline overshoot
+        equal = constant_speed_times(poses, shares, 513, turn_length, smooth)
+        at = np.where(inside, np.interp(at, np.linspace(shares[0], shares[-1], 513), equal), at)
     elif len(keys) > 1:
         at = _eased(at, keys, shares)
     return spline_poses(poses, shares, at, smooth), np.exp(np.interp(at, shares, log_zoom))
+
+
+def _by_distance(
+    poses: Float64[np.ndarray, "keys 4 4"], shares: Float64[np.ndarray, " keys"], turn_length: float
+) -> Float64[np.ndarray, " keys"]:
+    """Key times in proportion to the way between the keys, over the same span."""
+    way = path_lengths(poses, turn_length)
+    way = np.maximum(way, 1e-3 * max(float(way.max()), 1e-9))
+    done = np.concatenate([[0.0], np.cumsum(way)]) / way.sum()
+    return shares[0] + done * (shares[-1] - shares[0])
 
 
 def _eased(at: Float64[np.ndarray, " time"], keys: list[Key], shares: Float64[np.ndarray, " keys"]) -> np.ndarray:

@@ -228,18 +228,17 @@ def _jumps(poses: Float64[np.ndarray, "time 4 4"]) -> list[Finding]:
 
 
 def _isolated(step: Float64[np.ndarray, " steps"]) -> Bool[np.ndarray, " steps"]:
-    out = np.zeros(len(step), bool)
+    """Steps far above their neighbours, sudden (a whip pan speeds up step by step) and brief (one step, or two of a bad pose)."""
+    n = len(step)
+    out = np.zeros(n, bool)
     for i, value in enumerate(step):
-        near = np.delete(step, i)[max(i - JUMP_WINDOW, 0) : i + JUMP_WINDOW]
-        next_to, beyond = _at(step, i - 1, i + 1), _at(step, i - 2, i + 2)
-        sudden = value > 4 * next_to.min(initial=np.inf)  # a fast start or a whip pan speeds up step by step
-        brief = value > 2 * beyond.max(initial=0.0)  # a jump is one step and a bad pose two
-        out[i] = len(near) > 3 and value > JUMP_RATIO * np.median(near) + 1e-9 and sudden and brief
+        near = np.concatenate([step[max(i - JUMP_WINDOW, 0) : i], step[i + 1 : i + 1 + JUMP_WINDOW]])
+        if len(near) < 4 or value <= JUMP_RATIO * np.median(near) + 1e-9:
+            continue
+        next_to = [step[k] for k in (i - 1, i + 1) if 0 <= k < n]
+        beyond = [step[k] for k in (i - 2, i + 2) if 0 <= k < n]
+        out[i] = value > 4 * min(next_to) and value > 2 * max(beyond, default=0.0)
     return out
-
-
-def _at(values: Float64[np.ndarray, " steps"], *places: int) -> Float64[np.ndarray, " n"]:
-    return values[[i for i in places if 0 <= i < len(values)]]
 
 
 def _surface(track: CameraTrack, depth: DepthClip | None) -> list[Finding]:

@@ -26,7 +26,7 @@ def resample_track(track: CameraTrack, num_frames: int) -> CameraTrack:
     exact = share == 0
     poses[exact] = track.cam_from_world[low[exact]]
 
-    def between(values: Float64[np.ndarray, "time ..."] | None) -> Float64[np.ndarray, "time ..."] | None:
+    def between(values: Float64[np.ndarray, "..."] | None) -> Float64[np.ndarray, "..."] | None:
         if values is None:
             return None
         weight = share.reshape(-1, *[1] * (values.ndim - 1))

@@ -133,7 +133,7 @@ def constant_speed_times(
     num_frames: int,
     turn_length: float,
     smooth: bool = True,
-    samples: int = 4096,
+    samples: int = 1024,
 ) -> Float64[np.ndarray, " time"]:
     """Times at which the spline's equal steps along its own length lie, first and last key included."""
     fine = np.linspace(key_times[0], key_times[-1], samples)

@@ -138,7 +138,7 @@ def _load(source, frames, fps, size_hw, focal, distance, scale):
         track = resample_track(track, frames) if frames is not None and len(track) != frames else track
         return with_lens(replace(track, fps=rate or track.fps), size_hw, focal)
     first = _plain_depth(size_hw or (576, 1024), focal, distance)
-    path = make_path(source, first=first, num_frames=frames or 49, fps=rate or Fraction(24))
+    path = make_path(source, first=first, num_frames=49 if frames is None else frames, fps=rate or Fraction(24))
     return track_from_path(path, rate or Fraction(24))
 
 

@@ -69,7 +69,9 @@ def read_container(
         [document.get(f"frame{i}") for i in range(len(document))] if isinstance(document, dict) else [None]
     )
     if not frames or not all(isinstance(frame, dict) for frame in frames):
-        raise InputError(f"{path} lacks some of frame0..frame{max(len(frames) - 1, 0)}", "every frame", "export it again")
+        raise InputError(
+            f"{path} lacks some of frame0..frame{max(len(frames) - 1, 0)}", "every frame", "export it again"
+        )
     tracks = {}
     for name in frames[0]:
         if any(name not in frame for frame in frames):

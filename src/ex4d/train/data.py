@@ -118,7 +118,7 @@ def prepare(
         InputError: No videos, unusable captions, a folder prepared with other settings, or no video that could be used.
         ResourceError: A full disk.
     """
-    from ex4d.generators.text import DEFAULT_PROMPT
+    from ex4d.generators.prompts import DEFAULT_PROMPT
 
     paths = find_videos(videos)
     named = read_captions(captions, paths) if captions else {}

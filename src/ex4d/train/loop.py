@@ -170,7 +170,7 @@ class Trainer:
                 out_of_time = minutes is not None and now - begin + reserve > 60 * minutes
                 out_of_time, interrupted = self._agree(out_of_time, stopped.is_set())
                 if self.step % config.log_every == 0 or self.step == config.steps or out_of_time:
-                    mean = float(total) / count
+                    mean = float(self._mean(total)) / count
                     losses.append((self.step, mean))
                     self._report(mean, scalars, norm, count, begin)
                     total, count = torch.zeros_like(total), 0
@@ -246,6 +246,13 @@ class Trainer:
                 torch._foreach_lerp_(  # type: ignore[attr-defined]
                     [self.ema[n] for n in names], [self.parameters[n].data for n in names], 1 - decay
                 )
+
+    def _mean(self, value: Tensor) -> Tensor:
+        """The mean over the processes."""
+        if self.accelerator.num_processes == 1:
+            return value
+        mean: Any = self.accelerator.reduce(value, "mean")
+        return mean
 
     def _agree(self, *flags: bool) -> tuple[bool, ...]:
         """The same answer on every process: true where any says so."""

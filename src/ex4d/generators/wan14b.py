@@ -176,9 +176,13 @@ def find_files(options: Wan14bOptions) -> Wan14bFiles:
         raise WeightsError(f"no base model folder at {base}", "a Wan model folder", "ex4d models download wan14b")
     layout = (base / "transformer").is_dir()
     folder = base / "transformer" if layout else base
-    shards = sorted(folder.glob("*.safetensors"))
+    shards = sorted(folder.glob("diffusion_pytorch_model*.safetensors"))
     if not shards:
-        raise WeightsError(f"no .safetensors in {folder}", "the denoiser's shards", "ex4d models download wan14b")
+        raise WeightsError(
+            f"no diffusion_pytorch_model*.safetensors in {folder}",
+            "the denoiser's shards",
+            "ex4d models download wan14b",
+        )
     config = transformer_config(file_shapes(shards), num_heads_beside(folder), str(folder))
     return Wan14bFiles(base, layout, shards, config, adapter)
 
@@ -214,7 +218,7 @@ def _parts(
     return WanParts(
         name="wan14b",
         transformer=Lazy(lambda: _denoiser(files, LoadPolicy(device, device, dtype, None, update))),
-        vae=Lazy(lambda: _vae(files).to(device=device, dtype=dtype)),
+        vae=Lazy(lambda: _vae(files).to(device=device, dtype=dtype)),  # type: ignore[call-arg]
         geometry_encoder=Lazy(lambda: adapter.geometry_encoder().to(device, dtype).requires_grad_(False)),
         text=Lazy(lambda: _text(options, files, device)),
         image_encoder=Lazy(lambda: _image_encoder(files)),

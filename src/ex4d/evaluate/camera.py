@@ -148,7 +148,7 @@ class PnpEstimator:
         ok, rotation, translation, inliers = cv2.solvePnPRansac(
             points, target, self.K, None, iterationsCount=1000, reprojectionError=1.5, flags=cv2.SOLVEPNP_EPNP
         )
-        if not ok or inliers is None or len(inliers) < 6:
+        if not ok or inliers is None or len(inliers) < max(12, 0.25 * len(good)):
             return failed
         keep = inliers[:, 0]
         rotation, translation = cv2.solvePnPRefineLM(points[keep], target[keep], self.K, None, rotation, translation)

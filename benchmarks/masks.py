@@ -61,7 +61,7 @@ def truth(families: tuple[str, ...], seeds: range, size: tuple[int, int], raster
 def speed(rasterizer, px: int, frames: int) -> str:
     """Clips and frames a minute of every kind, one process."""
     video, depth = scene_clip(FAMILIES[0], 100_020, px, frames, rasterizer)
-    lines = ["| kind | clips of %d frames a minute | frames a minute |" % frames, "| --- | --- | --- |"]
+    lines = [f"| kind | clips of {frames} frames a minute | frames a minute |", "| --- | --- | --- |"]
     for kind in MaskRule().kinds:
         rule = MaskRule(1, (kind,), coverage=(0.0, 1.0))
         simulate_masks(video, depth, rule, 0, rasterizer=rasterizer)  # compiled kernels, warm caches

@@ -15,6 +15,21 @@ EFFICIENCY = 0.55
 H100_TFLOPS = 775.0
 GIB = 2**30
 
+#: Wan2.1-I2V-14B (METHOD 6.8), for random-weight runs.
+WAN_14B = {
+    "in_channels": 36,
+    "out_channels": 16,
+    "num_attention_heads": 40,
+    "attention_head_dim": 128,
+    "ffn_dim": 13824,
+    "num_layers": 40,
+    "text_dim": 4096,
+    "image_dim": 1280,
+    "added_kv_proj_dim": 5120,
+    "cross_attn_norm": True,
+    "eps": 1e-6,
+}
+
 
 @dataclass(frozen=True)
 class BlockWork:
@@ -64,6 +79,8 @@ def model_sizes(config: TrainConfig) -> dict[str, Any]:
     path = Path(config.model.base) / "config.json" if config.model.base else None
     if path and path.is_file():
         sizes = json.loads(path.read_text(encoding="utf-8"))
+    elif not sizes:
+        sizes = WAN_14B  # nothing to look at yet: the released base
     defaults = {
         "num_attention_heads": 40,
         "attention_head_dim": 128,

@@ -14,22 +14,10 @@ from ex4d.generators.geometry_encoder import GeometryEncoder
 from ex4d.generators.lora import attach_lora
 from ex4d.generators.transformer import Ex4dTransformer
 from ex4d.train.config import ModelConfig
+from ex4d.train.cost import WAN_14B
 from ex4d.train.flow import FlowModule
 
-#: Wan2.1-I2V-14B (METHOD 6.8), for random-weight runs.
-WAN_14B = {
-    "in_channels": 36,
-    "out_channels": 16,
-    "num_attention_heads": 40,
-    "attention_head_dim": 128,
-    "ffn_dim": 13824,
-    "num_layers": 40,
-    "text_dim": 4096,
-    "image_dim": 1280,
-    "added_kv_proj_dim": 5120,
-    "cross_attn_norm": True,
-    "eps": 1e-6,
-}
+__all__ = ["WAN_14B", "build_flow_module", "checkpoint_activations", "load_base", "seeded"]
 
 
 def build_flow_module(

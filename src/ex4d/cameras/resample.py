@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float64
 
 from ex4d.cameras.formats.track import CameraTrack, focal_over_height, invert_affine
 from ex4d.cameras.splines import screw
@@ -26,7 +25,7 @@ def resample_track(track: CameraTrack, num_frames: int) -> CameraTrack:
     exact = share == 0
     poses[exact] = track.cam_from_world[low[exact]]
 
-    def between(values: Float64[np.ndarray, "..."] | None) -> Float64[np.ndarray, "..."] | None:
+    def between(values: np.ndarray | None) -> np.ndarray | None:
         if values is None:
             return None
         weight = share.reshape(-1, *[1] * (values.ndim - 1))

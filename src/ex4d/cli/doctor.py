@@ -8,10 +8,13 @@ import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
+
+from ex4d.errors import Ex4dError
 
 State = Literal["ok", "missing", "optional"]
 
@@ -26,11 +29,6 @@ OPTIONAL = {
     "viser": ("the browser studio", 'pip install -e ".[studio]"'),
     "ray": ("batch work over machines", 'pip install -e ".[batch]"'),
     "tensorboard": ("training curves", 'pip install -e ".[train]"'),
-}
-#: What `--preset wan14b` reads.
-WAN14B = {
-    "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers": ("**/*.safetensors",),
-    "tau-yihouxiang/EX-4D": ("ex4d*",),
 }
 MIN_FREE_DISK_GB = 2.0
 
@@ -52,14 +50,15 @@ class Finding:
     fix: str = ""
 
 
-def doctor(preset: str | None = None) -> int:
+def doctor(preset: str | None = None, vram: str | None = None) -> int:
     """Say what this machine has, what is missing and what to type.
 
     Args:
         preset: Also say whether this preset (fill, wan14b) fits into the machine's memory, and how.
+        vram: Plan that preset for a GPU memory of this size, such as 12GB, instead of the machine's own.
     """
     missing = 0
-    for finding in [*examine(), *(fit(preset) if preset else [])]:
+    for finding in [*examine(), *(fit(preset, vram) if preset else [])]:
         mark = {"ok": "ok     ", "missing": "MISSING", "optional": "-      "}[finding.state]
         print(f"{mark} {finding.name:<12} {finding.text}")
         if finding.fix:
@@ -79,22 +78,20 @@ def examine() -> Iterator[Finding]:
     yield from _weights()
 
 
-def fit(preset: str) -> Iterator[Finding]:
-    """Whether and how a preset fits; a model's own word comes from `generators.memory.doctor_lines`."""
+def fit(preset: str, vram: str | None = None) -> Iterator[Finding]:
+    """Whether and how a preset fits into this machine's memory, or into `vram`."""
     from ex4d.generators.presets import check_preset
 
     check_preset(preset)
-    if preset == "fill":
-        yield Finding("fill", "ok", "needs no model and no GPU; 1.5 GB of memory for clips of any length")
+    describe = getattr(import_module(f"ex4d.generators.{preset}"), "describe", None)
+    if describe is None:
+        yield Finding(preset, "ok", "needs no model and no GPU; its memory does not grow with the clip's length")
         return
-    from ex4d.generators import memory
-
-    lines = getattr(memory, "doctor_lines", None)
-    if lines is None:
-        yield Finding(preset, "optional", "how it fits is not known")
-        return
-    for line in lines(preset):
-        yield Finding(preset, "ok", line)
+    try:
+        for line in describe(vram):
+            yield Finding(preset, "ok", line)
+    except Ex4dError as error:
+        yield Finding(preset, "missing", f"{error.got}; need {error.need}" if error.need else error.got, error.fix)
 
 
 def _machine() -> Iterator[Finding]:
@@ -190,21 +187,15 @@ def _optional() -> Iterator[Finding]:
 
 
 def _weights() -> Iterator[Finding]:
-    from ex4d.depth.cards import MODELS
-    from ex4d.depth.weights import MODELS_DIR_VARIABLE, find_repo
+    from ex4d.cli.models import weight_sets
+    from ex4d.models.hub import MODELS_DIR_VARIABLE, find_repo
 
     folder = os.environ.get(MODELS_DIR_VARIABLE)
-    yield Finding(
-        "weights", "ok", f"looked for in ${MODELS_DIR_VARIABLE} ({folder or 'not set'}) and the Hugging Face cache"
-    )
-    wanted = {name: card.repos for name, card in MODELS.items()} | {"wan14b": WAN14B}
-    found = [
-        name
-        for name, repos in wanted.items()
-        if all(find_repo(repo, None, patterns) is not None for repo, patterns in repos.items())
-    ]
-    absent = [name for name in wanted if name not in found]
-    if found:
-        yield Finding("weights", "ok", "found: " + ", ".join(found))
+    places = f"${MODELS_DIR_VARIABLE} ({folder or 'not set'}) and the Hugging Face cache"
+    found, absent = [], []
+    for name, weights in weight_sets().items():
+        here = all(find_repo(repo, None, patterns) is not None for repo, patterns in weights.repos.items())
+        (found if here else absent).append(name)
+    yield Finding("weights", "ok", f"looked for in {places}; found: {', '.join(found) or 'none'}")
     if absent:
         yield Finding("weights", "optional", "not found: " + ", ".join(absent), "ex4d models list")

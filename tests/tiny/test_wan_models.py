@@ -19,7 +19,7 @@ from ex4d.generators.checkpoint import (
     save_adapter,
 )
 from ex4d.generators.convert import convert_adapter, convert_base
-from ex4d.generators.float8 import FP8, FP8_MAX, QuantLinear, quantise_rows
+from ex4d.generators.float8 import FP8, FP8_MAX, QuantLinear, quantise_rows, shared_input
 from ex4d.generators.geometry_encoder import GeometryEncoder
 from ex4d.generators.keys import diffusers_key, original_key
 from ex4d.generators.loading import LoadPolicy, build_transformer
@@ -308,6 +308,8 @@ def test_eight_bit_modes_stay_close_and_survive_an_outlier():
     others = torch.arange(256) != 7
     error = (values.float() * scale - x)[:, others].norm() / x[:, others].norm()
     assert error < 0.04, "an outlier must leave its neighbours their three mantissa bits"
+    linear = QuantLinear.from_weight(torch.randn(32, 256), "fp8")
+    assert torch.equal(linear(shared_input(linear, x)), linear(x))
     assert torch.isfinite(quantise_rows(torch.zeros(2, 16), FP8, FP8_MAX)[0].float()).all()
 
 

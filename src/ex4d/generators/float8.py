@@ -8,7 +8,7 @@ that a channel 100 times the others leaves them all their bits (int8 activations
 from __future__ import annotations
 
 from functools import cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -75,8 +75,8 @@ class QuantLinear(nn.Module):
         """The weight as float32."""
         return self.weight.float() * self.weight_scale
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self.kind == "fp8":
+    def forward(self, x: Tensor | Quantised) -> Tensor:
+        if self.kind == "fp8" or isinstance(x, Quantised):
             return fp8_linear(x, self.weight, self.weight_scale, self.bias, self.fuse_bias)
         out = F.linear(x, self.weight.to(x.dtype)) * self.weight_scale.T.to(x.dtype)
         return out if self.bias is None else out + self.bias.to(out.dtype)
@@ -85,16 +85,43 @@ class QuantLinear(nn.Module):
         return f"{self.in_features}, {self.out_features}, {self.kind}"
 
 
-def fp8_linear(x: Tensor, weight: Tensor, weight_scale: Tensor, bias: Tensor | None, fuse_bias: bool = False) -> Tensor:
+class Quantised(NamedTuple):
+    """An activation in fp8, so that q, k and v can share one quantisation.
+
+    Attributes:
+        values: [..., n] fp8.
+        scale: [rows, 1] float32, one for each token.
+        dtype: Of the activation it was made from, and of the products' results.
+    """
+
+    values: Tensor
+    scale: Tensor
+    dtype: torch.dtype
+
+
+def quantised(x: Tensor) -> Quantised:
+    """An activation scaled token by token."""
+    values, scale = quantise_rows(x, FP8, FP8_MAX)
+    return Quantised(values, scale.reshape(-1, 1), x.dtype)
+
+
+def shared_input(linear: nn.Module, x: Tensor) -> Tensor | Quantised:
+    """What to hand to several layers like `linear` that read the same input."""
+    return quantised(x) if isinstance(linear, QuantLinear) and linear.kind == "fp8" else x
+
+
+def fp8_linear(
+    x: Tensor | Quantised, weight: Tensor, weight_scale: Tensor, bias: Tensor | None, fuse_bias: bool = False
+) -> Tensor:
     """x @ weight.T with both sides in fp8, scaled by token and by output channel; the result has the dtype of `x`."""
-    rows = x.reshape(-1, x.shape[-1])
-    values, scale = quantise_rows(rows, FP8, FP8_MAX)
-    if x.is_cuda:
+    x = x if isinstance(x, Quantised) else quantised(x)
+    values = x.values.reshape(-1, x.values.shape[-1])
+    if values.is_cuda:
         fused = fuse_bias and bias is not None and bias.dtype == torch.bfloat16 and x.dtype == torch.bfloat16
         out = torch._scaled_mm(  # type: ignore[attr-defined]
             values,
             weight.t(),
-            scale_a=scale,
+            scale_a=x.scale,
             scale_b=weight_scale.t(),
             bias=bias if fused else None,
             out_dtype=torch.bfloat16,
@@ -102,11 +129,11 @@ def fp8_linear(x: Tensor, weight: Tensor, weight_scale: Tensor, bias: Tensor | N
         )
         bias = None if fused else bias
     else:  # the same arithmetic without the kernel
-        out = (values.float() @ weight.float().t()) * scale * weight_scale.t()
+        out = (values.float() @ weight.float().t()) * x.scale * weight_scale.t()
     out = out.to(x.dtype)
     if bias is not None:
         out = out + bias.to(out.dtype)
-    return out.reshape(*x.shape[:-1], -1)
+    return out.reshape(*x.values.shape[:-1], -1)
 
 
 @cache

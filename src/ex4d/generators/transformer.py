@@ -20,6 +20,8 @@ from diffusers.models.transformers.transformer_wan import (
 )
 from torch import Tensor, nn
 
+from ex4d.generators.float8 import shared_input
+
 #: Dtypes a matrix product may run in; anything narrower is storage only (fp8 and int8 weights).
 COMPUTE_DTYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 
@@ -77,6 +79,7 @@ class Ex4dBlock(WanTransformerBlock):
         shift, scale, gate, ff_shift, ff_scale, ff_gate = table.chunk(6, dim=1)
 
         hidden = (self.norm1(hidden_states) * (1 + scale) + shift).to(dtype)
+        hidden = shared_input(self.attn1.to_q, hidden)  # quantised once for q, k and v
         hidden_states = hidden_states + self.attn1(hidden, None, None, rotary_emb) * gate
 
         hidden = self.norm2(hidden_states).to(dtype)

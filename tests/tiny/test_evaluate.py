@@ -313,3 +313,17 @@ def test_the_command_runs_the_tier_and_the_study(tmp_path, capsys):
     report = json.loads((tmp_path / "g" / "report.json").read_text())
     assert len(report["systems"]) == 4 and report["groups"]["30"]["angle_deg"] == 30
     assert "point splatting" in capsys.readouterr().out
+
+
+def test_what_differs_from_the_protocol_is_said(tmp_path):
+    clip = np.random.default_rng(0).integers(0, 256, (20, 64, 64, 3)).astype(np.uint8)
+    for name in ("dog", "cow", "elk"):
+        write(tmp_path / "videos" / f"{name}.mp4", clip)
+        write(tmp_path / "mine" / f"{name}_small.mp4", np.clip(clip + 9.0, 0, 255).astype(np.uint8))
+    options = Options(tmp_path / "videos", tools=TOOLS)
+    report = evaluate_folders(load_protocol("ex4d"), [tmp_path / "mine"], tmp_path / "out", options)
+    text = " ".join(report["cautions"])
+    assert "3 of the protocol's 150 clips" in text and "20 frames; the protocol has 49" in text
+    assert "64x64; the protocol has 512x512" in text and "vbench belongs to this protocol but was not scored" in text
+    row = table(report)["mine", "small", "fvd"]
+    assert row["mean"] > 0 and row["low"] <= row["mean"] <= row["high"] and row["n"] == 3

@@ -144,13 +144,13 @@ class PnpEstimator:
         rays = (
             np.concatenate([px + 0.5, np.ones((len(px), 1))], 1) @ np.linalg.inv(self.depth.K[t].astype(np.float64)).T
         )
-        points = rays * self.depth.depth[t, row, column][:, None]
+        points = rays * self.depth.depth[t][row, column][:, None]
         ok, rotation, translation, inliers = cv2.solvePnPRansac(
             points, target, self.K, None, iterationsCount=1000, reprojectionError=1.5, flags=cv2.SOLVEPNP_EPNP
         )
         if not ok or inliers is None or len(inliers) < max(12, 0.25 * len(good)):
             return failed
-        keep = inliers[:, 0]
+        keep = np.asarray(inliers)[:, 0].astype(np.int64)
         rotation, translation = cv2.solvePnPRefineLM(points[keep], target[keep], self.K, None, rotation, translation)
         out = np.eye(4)
         out[:3, :3], out[:3, 3] = cv2.Rodrigues(rotation)[0], translation[:, 0]

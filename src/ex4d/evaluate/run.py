@@ -110,7 +110,7 @@ def evaluate_folders(
         "items": items,
         "summary": summary,
         "failures": failures,
-        "cautions": list(protocol.cautions) + _unscored(protocol, options),
+        "cautions": _departures(protocol, names, items) + list(protocol.cautions) + _unscored(protocol, options),
         "published": protocol.published,
         "versions": versions(),
     }
@@ -148,6 +148,26 @@ def _missing(protocol: Protocol, system: str, outputs: Sequence[Output]) -> list
             if o.group not in protocol.groups
         ]
     return missing
+
+
+def _departures(protocol: Protocol, systems: Sequence[str], items: Sequence[dict[str, Any]]) -> list[str]:
+    """Sentences on how what was scored differs from what the protocol asks for."""
+    lines = []
+    for system in systems:
+        mine = [i for i in items if i["system"] == system]
+        clips = len({i["clip"] for i in mine} if protocol.name == "ex4d" else mine)
+        if protocol.expected_items and clips < protocol.expected_items:
+            lines.append(f"{system}: {clips} of the protocol's {protocol.expected_items} clips.")
+        frames = sorted({i["num_frames"] for i in mine} - {protocol.num_frames})
+        if protocol.num_frames and frames:
+            lines.append(
+                f"{system}: clips of {', '.join(map(str, frames))} frames; the protocol has {protocol.num_frames}."
+            )
+        sizes = sorted({tuple(i["size_hw"]) for i in mine} - {protocol.size_hw})
+        if protocol.size_hw and sizes:
+            shown = ", ".join(f"{w}x{h}" for h, w in sizes)
+            lines.append(f"{system}: clips of {shown}; the protocol has {protocol.size_hw[1]}x{protocol.size_hw[0]}.")
+    return lines
 
 
 def _unscored(protocol: Protocol, options: Options) -> list[str]:
@@ -202,7 +222,7 @@ def _scored(
             with np.load(kept.with_suffix(".npz"), allow_pickle=False) as archive:
                 arrays = dict(archive)
             record = json.loads(kept.read_text(encoding="utf-8"))
-            return {**record, "system": system, "path": str(output.path)}, arrays
+            return {**record, **_identity(system, output, reference)}, arrays
         except (ValueError, OSError, zipfile.BadZipFile):
             pass  # a damaged record is made again
     record, arrays = _score(protocol, system, output, reference, visible, cameras, poses, options)
@@ -211,6 +231,19 @@ def _scored(
     with written_whole(kept) as temporary:
         temporary.write_text(json.dumps(plain(record)), encoding="utf-8")
     return record, arrays
+
+
+def _identity(system: str, output: Output, reference: Path | None) -> dict[str, Any]:
+    """What a record is about; equal bytes share their scores, but not this."""
+    return {
+        "system": system,
+        "clip": output.clip,
+        "group": output.group,
+        "seed": output.seed,
+        "item": output.item,
+        "path": str(output.path),
+        "reference": str(reference) if reference else None,
+    }
 
 
 def _poses_folder(poses: Path | None, system: str) -> Path | None:
@@ -230,13 +263,7 @@ def _score(
     video = read_clip(output.path)
     frames, problems, tools = video.frames, [], options.tools
     record: dict[str, Any] = {
-        "system": system,
-        "clip": output.clip,
-        "group": output.group,
-        "seed": output.seed,
-        "item": output.item,
-        "path": str(output.path),
-        "reference": str(reference) if reference else None,
+        **_identity(system, output, reference),
         "num_frames": len(video),
         "size_hw": list(video.size_hw),
         "metrics": {},

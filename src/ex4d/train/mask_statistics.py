@@ -148,7 +148,7 @@ def compare_with_renders(videos: Path, out: Path, *, depth: str, frames: int, si
             masks = simulate_and_render(clip.frames, maps, number)
             for kind, group in masks.items():
                 found.setdefault(kind, []).extend(statistics(m) for m in group)
-            save_strip(clip.frames, masks, ensure_dir(Path(out)) / f"masks_{path.stem}.png")
+            save_strip(clip.frames, masks, ensure_dir(Path(out)) / f"masks_{path.stem}.jpg")
     return _written(found, ensure_dir(Path(out)), "compared")
 
 
@@ -165,7 +165,9 @@ def save_strip(frames: np.ndarray, masks: Mapping[str, list[np.ndarray]], path: 
             )
             rows.append(np.concatenate(list(shown.astype(np.uint8)), axis=1))
     with written_whole(path) as temporary:
-        Image.fromarray(np.concatenate(rows)).save(temporary)
+        picture = Image.fromarray(np.concatenate(rows))
+        picture.thumbnail((800, 800))
+        picture.save(temporary)
 
 
 def _written(found: Mapping[str, list[MaskStatistics]], out: Path, name: str) -> str:

@@ -47,6 +47,8 @@ def rendering_mask(
         rule: How the mesh is made; `MeshRule()`.
         depth_range: Of the whole clip; None: of these frames.
     """
+    import torch
+
     span = depth_range or DepthRange.of(depth.depth)
     if rasterizer is None:
         from ex4d.render.resolve import get_rasterizer
@@ -65,8 +67,14 @@ def rendering_mask(
         _, front_z = _draw(rasterizer, depth, cam_from_source, path, sheets, span)
         _, back_z = _draw(rasterizer, back, cam_from_source, path, sheets, DepthRange.of(back.depth))
         z = front_z.minimum(back_z)
-        mask = seen_source_pixels(z.new_tensor(depth.depth), depth.K, cam_from_source, path.K, z)
-        mask = opened(closed(mask))
+        # frame by frame on the CPU, where whole clips would leave the cache
+        step = len(depth) if z.device.type == "cuda" else 1
+        pieces = [slice(t, t + step) for t in range(0, len(depth), step)]
+        seen = [
+            seen_source_pixels(z.new_tensor(depth.depth[p]), depth.K[p], cam_from_source[p], path.K[p], z[p])
+            for p in pieces
+        ]
+        mask = opened(closed(torch.cat(seen)))
     out = mask.cpu().numpy()
     out[0] = True
     return out
@@ -182,8 +190,8 @@ def outward_normals(points: Tensor) -> Tensor:
         f = torch.where(forward.abs().sum(1, keepdim=True) > 0, forward[:, 2:3].abs(), steep)
         return torch.where(f <= b, forward, backward)
 
-    along_x, along_y = slope(3), slope(2)
-    return torch.cross(along_y, along_x, dim=1)
+    (xa, xb, xc), (ya, yb, yc) = slope(3).unbind(1), slope(2).unbind(1)
+    return torch.stack([yb * xc - yc * xb, yc * xa - ya * xc, ya * xb - yb * xa], dim=1)
 
 
 def closed(mask: Tensor) -> Tensor:
@@ -199,4 +207,9 @@ def opened(mask: Tensor) -> Tensor:
 def _grown(mask: Tensor) -> Tensor:
     import torch
 
+    if mask.device.type == "cpu":
+        import cv2
+
+        grown = [cv2.dilate(m, np.ones((3, 3), np.uint8)) for m in mask.numpy().astype(np.uint8)]
+        return torch.from_numpy(np.stack(grown)) > 0
     return torch.nn.functional.max_pool2d(mask[:, None].float(), 3, stride=1, padding=1)[:, 0] > 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -130,7 +130,7 @@ def _estimator(
     from ex4d.depth.resolve import make_depth
     from ex4d.sources import open_depth
 
-    more: dict[str, object] = asdict(options)
+    more: dict[str, Any] = asdict(options)
     more["work_dir"] = folder / ".depth"
     if prompt is not None:
         more["prompt"] = open_depth(prompt)
@@ -198,7 +198,7 @@ def _write(
         warnings=result.notes,
         depth=manifest,
         stats=summary,
-        source_cameras=result.details.get("source_cameras", {"from": source_cameras}),
+        cameras=result.details.get("source_cameras", {"from": source_cameras}),
     )
     shutil.rmtree(folder / ".depth", ignore_errors=True)  # the pieces kept for resuming are of no more use
     names = ("depth_min", "depth_median", "depth_max", "flicker", "flying_pixels_share")

@@ -148,6 +148,8 @@ def sample_raw(
     import cv2
 
     h, w = raw.shape
+    if len(xy) == 0:
+        return np.zeros(0), np.zeros(0, bool)
     points = (xy - 0.5).astype(np.float32)
     value = cv2.remap(raw, points[:, :1], points[:, 1:], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).ravel()
     kernel = np.ones((5, 5), np.uint8)

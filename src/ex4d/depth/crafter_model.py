@@ -78,7 +78,7 @@ def load_parts(unet_dir: Path, svd_dir: Path, dtype: torch.dtype) -> CrafterPart
             if not any(folder.glob("*.safetensors")):
                 raise OSError("no .safetensors file")
             return cls.from_pretrained(folder, variant=variant, **{dtype_name: dtype}, local_files_only=True).eval()
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
+        except Exception as error:  # config checks, safetensors and torch each raise their own kind
             raise WeightsError(
                 f"{folder} does not hold {cls.__name__} weights ({str(error).splitlines()[0]})",
                 "DepthCrafter's UNet beside Stable Video Diffusion's other parts",

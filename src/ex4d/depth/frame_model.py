@@ -95,7 +95,7 @@ def load_frame_model(folder: Path, family: Family, device: str, dtype: torch.dty
     cls = getattr(transformers, _CLASSES[family])
     try:
         network, info = cls.from_pretrained(folder, dtype=dtype, local_files_only=True, output_loading_info=True)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+    except Exception as error:  # config checks, safetensors and torch each raise their own kind
         raise WeightsError(
             f"{folder} does not hold a {family} model ({str(error).strip().splitlines()[0]})",
             "config.json and model.safetensors of that model",

@@ -225,6 +225,8 @@ def sample_depth(
 ) -> tuple[Float64[np.ndarray, " n"], np.ndarray]:
     """(depth at pixels, interpolated in 1/z; False where the neighbourhood spans an edge)."""
     h, w = depth.shape
+    if len(xy) == 0:
+        return np.zeros(0), np.zeros(0, bool)
     inverse = 1 / depth
     points = (xy - 0.5).astype(np.float32)
     value = cv2.remap(inverse, points[:, :1], points[:, 1:], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).ravel()

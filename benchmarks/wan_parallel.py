@@ -25,7 +25,7 @@ BARS = {2: 1.8, 4: 3.2}
 STEPS = 2
 
 
-def build(scene: Scene, quantise: str | None):
+def build(scene: Scene, quantise: str | None, eager: bool):
     from dataclasses import replace
 
     from ex4d.generators.loading import LoadPolicy, build_transformer
@@ -34,7 +34,8 @@ def build(scene: Scene, quantise: str | None):
     policy = LoadPolicy(scene.device, scene.device, torch.bfloat16, quantise)
     policy = replace(policy, lora=common.random_adapter(scene).update())
     model = build_transformer(scene.config, common.random_weights(scene), policy)
-    compile_blocks(model, fullgraph=False, **({"backend": "eager"} if scene.tiny else {}))
+    if not eager:
+        compile_blocks(model, fullgraph=False, **({"backend": "eager"} if scene.tiny else {}))
     return model
 
 
@@ -54,10 +55,10 @@ def run(model, scene: Scene, group) -> tuple[float, torch.Tensor]:
     return ms / STEPS, latents
 
 
-def variant(name: str, scene: Scene, quantise: str | None, layout, truth, base_ms, record) -> None:
+def variant(name: str, scene: Scene, quantise: str | None, eager: bool, layout, truth, base_ms, record) -> None:
     from ex4d.generators.parallel import parallelise
 
-    model = build(scene, quantise)
+    model = build(scene, quantise, eager)
     try:
         group = parallelise(model, layout, scene.device.type)
         ms, latents = run(model, scene, group)
@@ -76,6 +77,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--precision", choices=("bf16", "fp8"), default="bf16")
+    parser.add_argument("--eager", action="store_true", help="do not compile the blocks")
     args = parser.parse_args()
     from ex4d.generators.parallel import ParallelLayout, init_distributed
 
@@ -90,17 +92,19 @@ def main() -> int:
     heads = scene.config["num_attention_heads"]
     record: dict[str, Any] = {"gpus": world, "precision": args.precision, "machine": common.machine()}
 
-    model = build(scene, quantise)
+    model = build(scene, quantise, args.eager)
     base_ms, truth = run(model, scene, None)
     record["one"] = {"ms_a_step": base_ms}
     del model
     common.collect()
 
     best = ParallelLayout.choose(world, heads)
-    variant(f"guidance {best.guidance} x ulysses {best.tokens}", scene, quantise, best, truth, base_ms, record)
+    variant(
+        f"guidance {best.guidance} x ulysses {best.tokens}", scene, quantise, args.eager, best, truth, base_ms, record
+    )
     if scene.device.type == "cuda":
         whole = ParallelLayout.choose(world, heads, split_guidance=False)
-        variant(f"ulysses {whole.tokens}", scene, quantise, whole, truth, base_ms, record)
+        variant(f"ulysses {whole.tokens}", scene, quantise, args.eager, whole, truth, base_ms, record)
     if rank == 0:
         speedups = [v["speedup"] for v in record.values() if isinstance(v, dict) and "speedup" in v]
         record["best_speedup"], record["bar"] = max(speedups, default=0.0), BARS.get(world)

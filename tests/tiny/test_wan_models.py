@@ -372,7 +372,7 @@ def test_plans_fit_and_say_why():
 
 def test_too_little_memory_names_what_would_fit():
     size = ModelSize.of(CONFIG_14B)
-    with pytest.raises(ResourceError, match="--size .* --window") as error:
+    with pytest.raises(ResourceError, match="--work-size .* --window") as error:
         plan_memory(size, Work(81, (720, 1280)), h100(free_gib=6))
     assert "GiB" in str(error.value)
     with pytest.raises(ResourceError, match="host memory"):

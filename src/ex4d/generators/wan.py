@@ -147,6 +147,7 @@ class WanGenerator:
         self.parts, self.settings, self.group = parts, settings, group
         self.name = parts.name
         self._run = _Run()
+        self._states: list[Path] = []
         window = settings.window or parts.max_frames
         self.rule = WindowRule(window, min(settings.overlap, window - 1)) if window > 1 else WindowRule(2, 1)
         self.denoise_settings = DenoiseSettings(
@@ -174,6 +175,7 @@ class WanGenerator:
             for start in range(dropped, len(frames), MAX_CHUNK_FRAMES):
                 self._run.frames += len(frames[start : start + MAX_CHUNK_FRAMES])
                 yield VideoClip(frames[start : start + MAX_CHUNK_FRAMES], fps)
+        self._forget_states()
 
     @property
     def lead_in(self) -> int:
@@ -339,7 +341,18 @@ class WanGenerator:
         digest = hashlib.sha256(repr((seed, _plain(self.denoise_settings), self.parts.manifest)).encode())
         digest.update(window.color.tobytes())
         digest.update(window.mask.tobytes())
-        return folder / f"window{number:03d}_{digest.hexdigest()[:16]}.safetensors"
+        path = folder / f"window{number:03d}_{digest.hexdigest()[:16]}.safetensors"
+        self._states.append(path)
+        return path
+
+    def _forget_states(self) -> None:
+        """The clip is finished: nothing is left to go on from."""
+        for path in self._states:
+            path.unlink(missing_ok=True)
+        folder = self.settings.state_dir
+        if folder is not None and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+        self._states = []
 
 
 class _Source:

@@ -25,7 +25,7 @@ from wan_common import GIB, Scene
 #: In order of importance. `variants` is not part of the default run.
 PARTS = ("forward", "fp8", "generate", "offload", "memory", "modes")
 PART_TIMEOUT_S = 420
-#: Bars of the issue (milliseconds, ratios, GiB).
+#: Bars (milliseconds, ratios, GiB).
 BARS = {
     "bf16_ms": 800.0,
     "fp8_ms": 560.0,

@@ -245,3 +245,20 @@ def test_bf16_trains_the_adapter_and_keeps_the_released_float32_parts(clips, tmp
     assert (
         frozen["blocks.0.attn1.to_q.base_layer.weight"] == torch.bfloat16 and frozen["proj_out.weight"] == torch.float32
     )
+
+
+def test_sample_videos_are_decoded_and_shown(clips, tmp_path):
+    from PIL import Image
+    from train_parts import write_encoders
+
+    config = tiny_config(clips, steps=2, sample_every=2, tensorboard=True)
+    vae = str(write_encoders(tmp_path / "model") / "vae")
+    config = replace(config, data=replace(config.data, held_out=0.3), model=replace(config.model, vae=vae))
+    assert train(config, tmp_path / "run", cpu=True).finished
+    (video,) = (tmp_path / "run" / "samples").iterdir()
+    with Image.open(video) as picture:
+        assert picture.n_frames == 5 and picture.size == (3 * 32, 32), "condition, result and truth side by side"
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert events.Tags()["images"] == ["sample/condition_result_truth"] and "loss" in events.Tags()["scalars"]

@@ -87,7 +87,7 @@ def prepare(
     variants: int = 2,
     min_sharpness: float = 15.0,
     min_motion: float = 0.05,
-    tracker: str = "lucas-kanade",
+    tracker: str = "dense-flow",
     tracker_checkout: str = "",
     tracker_checkpoint: str = "",
     seed: int = 0,
@@ -109,7 +109,7 @@ def prepare(
         variants: Masks of each kind per clip.
         min_sharpness: Least variance of the Laplacian.
         min_motion: Least mean motion, pixels at 256 wide.
-        tracker: lucas-kanade, or cotracker3 (CC-BY-NC 4.0, from local files).
+        tracker: dense-flow, lucas-kanade, or cotracker3 (CC-BY-NC 4.0, from local files).
         tracker_checkout: Folder of the co-tracker repository.
         tracker_checkpoint: Its scaled_offline.pth.
         seed: Of everything random.

@@ -41,7 +41,7 @@ class PrepareConfig:
         size_hw: Training (height, width), multiples of 16; videos are cropped in the middle and resized.
         clips_per_video: Most windows taken from one video.
         depth: Model name of `ex4d depth`; "plane"; a folder of NAME.npz files; or "none": then no rendering masks.
-        tracker, tracker_checkout, tracker_checkpoint: "lucas-kanade", or "cotracker3" from local files.
+        tracker, tracker_checkout, tracker_checkpoint: "dense-flow", "lucas-kanade", or "cotracker3" from local files.
         masks: Which masks are cached.
         filter: Which windows are kept.
         seed: Of everything random.
@@ -52,7 +52,7 @@ class PrepareConfig:
     size_hw: tuple[int, int] = (512, 512)
     clips_per_video: int = 4
     depth: str = "none"
-    tracker: str = "lucas-kanade"
+    tracker: str = "dense-flow"
     tracker_checkout: str = ""
     tracker_checkpoint: str = ""
     masks: MaskRule = field(default_factory=MaskRule)

@@ -13,7 +13,7 @@ from ex4d.geometry.mesh_rule import DepthRange
 from ex4d.train.batches import derived_seed
 from ex4d.train.masks_rendering import rendering_mask
 from ex4d.train.masks_shapes import shapes_mask
-from ex4d.train.masks_tracking import GRID_SIZE, LucasKanadeTracker, Tracker, tracking_mask
+from ex4d.train.masks_tracking import GRID_SIZE, DenseFlowTracker, Tracker, tracking_mask
 from ex4d.train.mixture import KINDS
 from ex4d.train.trajectories import draw_trajectory, first_frame_path
 from ex4d.types import DepthClip
@@ -88,7 +88,7 @@ def simulate_masks(
         for variant in range(rule.variants):
             random = np.random.default_rng(derived_seed(seed, kind, variant))
             for attempt in range(TRIES):
-                found = _one(kind, frames, depth, random, tracker or LucasKanadeTracker(), rasterizer, depth_range)
+                found = _one(kind, frames, depth, random, tracker or DenseFlowTracker(), rasterizer, depth_range)
                 if attempt == TRIES - 1 or rule.coverage[0] <= found.coverage <= rule.coverage[1]:
                     break
             out.append(

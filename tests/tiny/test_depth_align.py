@@ -70,14 +70,14 @@ def test_planted_scale_and_shift_are_recovered_before_a_still_camera_with_a_move
     assert after * 5 <= before
 
 
-@pytest.mark.parametrize("shift, bar", [(False, 0.01), (True, 0.04)])
-def test_planted_scale_is_recovered_from_a_moving_camera(room, shift, bar):
+@pytest.mark.parametrize("shift", [False, True])
+def test_planted_scale_is_recovered_from_a_moving_camera(room, shift):
     video, depth, _ = room
     maps, *truth = planted(depth.depth, "metric", shift)
     aligner = run(video.frames, maps, depth.K, "metric", shift)
     found = errors(aligner, *truth)
     print(f"shift {shift}: scale {found[0]:.2e}, shift {found[1]:.2e}", aligner.summary())
-    assert max(found) < bar
+    assert max(found) < 0.01
     assert aligner.after.flicker * 5 <= aligner.before.flicker
 
 

@@ -189,6 +189,8 @@ def _write(
                 writer.write(clip)
         summary = _second_look(source, folder, confidence, preview)
     manifest = estimator.manifest()
+    for note in getattr(estimator, "notes", lambda: [])():
+        result.note(note)
     say([*source.notes, *result.notes, f"intrinsics: {manifest.get('intrinsics', '?')}"])
     write_manifest(
         folder / "depth_manifest.json",

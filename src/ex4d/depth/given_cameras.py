@@ -17,6 +17,9 @@ from ex4d.types import DepthClip, VideoClip
 #: Rays that meet at less than this angle (degrees) say nothing about depth.
 LEAST_ANGLE_DEG = 1.0
 
+#: Share of the triangulated points that must agree with cameras of the same video (movers and mistakes take the rest).
+LEAST_AGREEMENT = 0.4
+
 #: Reprojection error, in pixels of a 640-pixel-wide picture, that a triangulated point may have.
 WITHIN_PX = 2.0
 
@@ -47,7 +50,7 @@ def scale_to_cameras(
         ours.append(1 / own[use])
         theirs.append(1 / z[use])
         tried, kept = tried + int(wide.sum()), kept + int((wide & good).sum())
-    if tried and kept < 0.2 * tried:
+    if tried and kept < LEAST_AGREEMENT * tried:
         raise InputError(
             f"cameras that {kept / tried:.0%} of the tracked points agree with",
             "poses of this video (cam_from_world, OpenCV axes)",

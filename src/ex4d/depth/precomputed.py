@@ -123,6 +123,9 @@ class PrecomputedDepth:
         found = (
             [f"depth of {self._found['resized_from']} is resized to the video"] if "resized_from" in self._found else []
         )
+        lowest, highest = self._found.get("raw_range", (0, 1))  # type: ignore[misc]
+        if lowest == highest:
+            found.append(f"every pixel of {self.maps.name} has the same depth {lowest:g}: a flat wall")
         if "detected" in str(self._found.get("kind", "")):
             found.append(
                 f"{self.maps.name} does not say what its numbers are; taken as {self._found['kind']}; --depth-kind states it"

@@ -11,6 +11,9 @@ from jaxtyping import Float, UInt8
 #: Points kept alive at once; enough that a third of them may be movers.
 NUM_POINTS = 600
 
+#: Rows and columns of cells that each get their share of the points: depth can only be judged where points are.
+CELLS = (4, 6)
+
 #: A point that does not come back within this many pixels of where it started is lost.
 THERE_AND_BACK_PX = 0.7
 
@@ -73,11 +76,30 @@ class PointTracker:
         free = np.full((h, w), 255, np.uint8) if allowed is None else allowed.astype(np.uint8) * 255
         for x, y in self.xy:
             cv2.circle(free, (int(x), int(y)), int(spacing), 0, -1)
-        new = cv2.goodFeaturesToTrack(self._gray, missing, 0.005, spacing, mask=free)
-        if new is None:
+        new = self._corners(free, missing, spacing)
+        if len(new) == 0:
             return 0
         # Corners at sub-pixel accuracy do not matter here: a track starts wherever it is put.
-        self.xy = np.concatenate([self.xy, new[:, 0] + 0.5]).astype(np.float32)
+        self.xy = np.concatenate([self.xy, new + 0.5]).astype(np.float32)
         self.ids = np.concatenate([self.ids, self._next + np.arange(len(new))])
         self._next += len(new)
         return len(new)
+
+    def _corners(self, free: np.ndarray, missing: int, spacing: float) -> Float[np.ndarray, "n 2"]:
+        """The best corners of each cell, so that one rich texture does not take them all."""
+        assert self._gray is not None
+        h, w = self._gray.shape
+        rows, columns = (np.linspace(0, side, n + 1).astype(int) for side, n in zip((h, w), CELLS, strict=True))
+        wanted = self.num_points // (CELLS[0] * CELLS[1]) + 1
+        found = []
+        for top, bottom in zip(rows[:-1], rows[1:], strict=True):
+            for left, right in zip(columns[:-1], columns[1:], strict=True):
+                inside = (self.xy >= [left, top]).all(1) & (self.xy < [right, bottom]).all(1)
+                lacking = wanted - int(inside.sum())
+                if lacking <= 0 or bottom - top < 8 or right - left < 8:
+                    continue
+                cell = np.s_[top:bottom, left:right]
+                corners = cv2.goodFeaturesToTrack(self._gray[cell], lacking, 0.01, spacing, mask=free[cell])
+                if corners is not None:
+                    found.append(corners[:, 0] + np.array([left, top], np.float32))
+        return np.concatenate(found)[:missing] if found else np.zeros((0, 2), np.float32)

@@ -30,6 +30,11 @@ RASTERIZER = CpuRasterizer()
 SIZE = 48
 
 
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch):
+    monkeypatch.setattr("ex4d.evaluate.run.MANY_RESAMPLES", 8)
+
+
 @pytest.fixture(scope="module")
 def references(tmp_path_factory):
     folder = tmp_path_factory.mktemp("references")

@@ -410,7 +410,9 @@ def _summaries(systems: Sequence[str], items: Sequence[dict[str, Any]]) -> list[
 
 def _groups(items: Sequence[dict[str, Any]]) -> list[str]:
     names = sorted({i["group"] for i in items}, key=lambda g: (len(g), g))
-    return ["all"] if len(names) < 2 and "" in names else [*names, "all"]
+    if len(names) < 2:
+        return [name or "all" for name in names]
+    return [*names, "all"]
 
 
 def _number(value: Any) -> float:

@@ -230,6 +230,7 @@ def test_intervals_cover_the_mean_and_shrink_with_n():
     grouped = summarize([1.0, 1.0, 1.0, 5.0], groups=["a", "a", "a", "b"])
     assert grouped.mean == 3 and grouped.n == 4
     assert paired_difference([3.0, 4.0], [1.0, 2.0]).mean == 2
+    assert np.isnan(summarize([7.0]).low) and summarize([7.0]).mean == 7  # one clip says nothing about its spread
 
 
 def test_proportions_have_wilson_intervals():

@@ -6,6 +6,7 @@ No model takes part. On rendered scenes the truth is known, so each representati
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
@@ -228,7 +229,8 @@ def tier_table(rows: Sequence[Row]) -> str:
             cells = []
             for key, _, form in MEASURES:
                 s = summarize(_values(rows, angle, name, key))
-                cells.append(f"{s.mean:{form}} ({s.low:{form}} to {s.high:{form}})")
+                interval = f" ({s.low:{form}} to {s.high:{form}})" if math.isfinite(s.low) else ""
+                cells.append(f"{s.mean:{form}}{interval}")
             lines.append(f"| {angle:g} | {name} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", *_losses(rows, names), "", WHY]) + "\n"
 

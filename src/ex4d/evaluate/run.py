@@ -152,7 +152,8 @@ def _missing(protocol: Protocol, system: str, outputs: Sequence[Output]) -> list
 
 def _departures(protocol: Protocol, systems: Sequence[str], items: Sequence[dict[str, Any]]) -> list[str]:
     """Sentences on how what was scored differs from what the protocol asks for."""
-    lines = []
+    sets = {frozenset((i["clip"], i["group"]) for i in items if i["system"] == system) for system in systems}
+    lines = ["The systems were not scored on the same clips: their means do not compare."] if len(sets) > 1 else []
     for system in systems:
         mine = [i for i in items if i["system"] == system]
         clips = len({i["clip"] for i in mine} if protocol.name == "ex4d" else mine)

@@ -18,7 +18,7 @@ class Summary:
 
     Attributes:
         mean: Of the finite values.
-        low, high: 95 % bootstrap interval of the mean (percentile method, resampling groups).
+        low, high: 95 % bootstrap interval of the mean (percentile method, resampling groups); NaN for one group.
         sd: Standard deviation over the groups (scenes, clips or seeds), 0 for one.
         n: Finite values.
         skipped: Values that were not finite (no such pixels), left out.
@@ -44,10 +44,12 @@ def summarize(values: Sequence[float], groups: Sequence[object] | None = None, s
         if np.isfinite(value):
             by_group.setdefault(name, []).append(float(value))
     means = np.array([np.mean(v) for v in by_group.values()])
+    if len(means) < 2:
+        return Summary(float(means[0]), math.nan, math.nan, 0.0, int(finite.sum()), int((~finite).sum()))
     rng = np.random.Generator(np.random.PCG64(seed))
     draws = means[rng.integers(0, len(means), (RESAMPLES, len(means)))].mean(1)
     low, high = np.percentile(draws, [2.5, 97.5])
-    sd = float(means.std(ddof=1)) if len(means) > 1 else 0.0
+    sd = float(means.std(ddof=1))
     return Summary(float(means.mean()), float(low), float(high), sd, int(finite.sum()), int((~finite).sum()))
 
 

@@ -18,7 +18,7 @@ AMPLITUDE_DEG = (10.0, 90.0)
 ELEVATION = (0.0, 0.3)
 MAX_ZOOM = 0.3
 #: How often a path also zooms, and how often it sweeps there and back instead of one way.
-ZOOM_SHARE, RETURN_SHARE = 0.5, 0.25
+ZOOM_SHARE, RETURN_SHARE = 0.5, 0.15
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def draw_trajectory(
     middle = float(np.median(first_depth[h // 4 : h - h // 4, w // 4 : w - w // 4]))
     low, high = np.log(min(near, middle)), np.log(max(near, middle))
     amplitude = random.uniform(*AMPLITUDE_DEG) * random.choice([-1.0, 1.0]) if amplitude_deg is None else amplitude_deg
-    family = "arc" if amplitude_deg is not None else str(random.choice(FAMILIES, p=[0.6, 0.2, 0.2]))
+    family = "arc" if amplitude_deg is not None else str(random.choice(FAMILIES, p=[0.8, 0.08, 0.12]))
     return Trajectory(
         family,
         float(amplitude),

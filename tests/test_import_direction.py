@@ -39,6 +39,9 @@ def test_a_stage_imports_no_other_stage(stage):
 
 
 def test_the_line_does_not_import_what_stands_beside_it():
-    for path in [*ROOT.glob("*.py"), *(p for stage in STAGES for p in (ROOT / stage).rglob("*.py"))]:
+    for path in [
+        *(p for p in ROOT.glob("*.py") if p.name != "__main__.py"),
+        *(p for stage in STAGES for p in (ROOT / stage).rglob("*.py")),
+    ]:
         extra = imported_parts(path) & BESIDE
         assert not extra, f"{path.relative_to(ROOT)} imports {sorted(extra)}"

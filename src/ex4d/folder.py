@@ -13,7 +13,7 @@ from ex4d.errors import InputError
 from ex4d.footage import FrameReader
 from ex4d.io.arrays import DepthWriter, open_depth, read_cameras, write_cameras
 from ex4d.io.video import VideoSource, VideoWriter, open_video
-from ex4d.pipeline import chunk_frames
+from ex4d.pipeline import chunk_frames, join_paths
 from ex4d.types import CameraPath, DepthClip, RenderClip, VideoClip
 
 COLOR, MASK, CAMERAS = "color.mkv", "mask.mkv", "cameras.json"
@@ -57,15 +57,7 @@ class RenderWriter:
 
     def __exit__(self, *error: object) -> None:
         if error[0] is None:
-            parts = self._paths
-            path = CameraPath(
-                np.concatenate([p.cam_from_world for p in parts]),
-                np.concatenate([p.K for p in parts]),
-                parts[0].size_hw,
-                np.concatenate([p.source_time for p in parts]),
-                parts[0].name,
-            )
-            write_cameras(self.folder / CAMERAS, path, self.fps)
+            write_cameras(self.folder / CAMERAS, join_paths(self._paths), self.fps)
         self._stack.__exit__(*error)  # type: ignore[arg-type]
         if error[0] is None:
             self.files = [*self._open, RENDER_DEPTH, CAMERAS]

@@ -46,7 +46,6 @@ class FileFootage:
     """
 
     def __init__(self, source: VideoSource, depth: DepthFile) -> None:
-        self.fps = source.fps
         self._reader = FrameReader(source)
         self._depth = depth
         assert depth.K is not None

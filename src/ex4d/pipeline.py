@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -29,8 +29,6 @@ POSED_LAYERS_TRIED, HOLE_LEFT = 8, 0.02
 class Footage(Protocol):
     """Frames and depth of a clip that need not fit in memory; indices count from the clip's start."""
 
-    fps: object
-
     def video(self, index: np.ndarray) -> VideoClip:
         """Frames at rising indices."""
         ...
@@ -46,11 +44,6 @@ class MemoryFootage:
 
     video_clip: VideoClip
     depth_clip: DepthClip
-
-    @property
-    def fps(self) -> object:
-        """Frames a second."""
-        return self.video_clip.fps
 
     def video(self, index: np.ndarray) -> VideoClip:
         return VideoClip(self.video_clip.frames[index], self.video_clip.fps)
@@ -91,7 +84,8 @@ def reconstruct(
     Args:
         video: The source frames.
         depth: Depth of the same frames, at their size.
-        camera: A path, or words such as "orbit:40" (`ex4d.cameras.resolve.make_path`).
+        camera: A path in the world of the depth's poses, or words such as "orbit:40" (`ex4d.cameras.resolve.make_path`),
+            which ride on the source camera's own motion.
         options: See `RenderOptions`.
         progress: Called after every frame.
     """
@@ -99,9 +93,11 @@ def reconstruct(
         raise InputError(f"{len(depth)} depth maps for {len(video)} frames", "one depth per frame", "cut one of them")
     if isinstance(camera, str):
         from ex4d.cameras.resolve import make_path
+        from ex4d.geometry.relative import place_path
 
         reference = options.rule == MeshRule.reference()
         camera = make_path(camera, first=depth, num_frames=len(video), fps=video.fps, reference=reference)
+        camera = place_path(camera, depth.cam_from_world)
     footage = MemoryFootage(video, depth)
     depth_range = DepthRange.of(depth.depth)
     layers: list[Layer] = []
@@ -135,23 +131,33 @@ def join(clips: list[RenderClip]) -> RenderClip:
     if len(clips) == 1:
         return clips[0]
 
-    def cat(get: Callable[[RenderClip], np.ndarray | None]) -> np.ndarray | None:
-        parts = [get(clip) for clip in clips]
-        return None if parts[0] is None else np.concatenate(parts)  # type: ignore[arg-type]
+    def maybe(parts: list[np.ndarray | None]) -> np.ndarray | None:
+        known = [part for part in parts if part is not None]
+        return np.concatenate(known) if len(known) == len(parts) else None
 
-    paths = [clip.path for clip in clips]
-    path = CameraPath(
+    first = clips[0]
+    return RenderClip(
+        color=np.concatenate([clip.color for clip in clips]),
+        mask=np.concatenate([clip.mask for clip in clips]),
+        depth=np.concatenate([clip.depth for clip in clips]),
+        path=join_paths([clip.path for clip in clips]),
+        source=VideoClip(np.concatenate([clip.source.frames for clip in clips]), first.fps),
+        fps=first.fps,
+        coverage=maybe([clip.coverage for clip in clips]),
+        plate=maybe([clip.plate for clip in clips]),
+        plate_mask=maybe([clip.plate_mask for clip in clips]),
+    )
+
+
+def join_paths(paths: list[CameraPath]) -> CameraPath:
+    """Pieces of a path as one."""
+    return CameraPath(
         np.concatenate([p.cam_from_world for p in paths]),
         np.concatenate([p.K for p in paths]),
         paths[0].size_hw,
         np.concatenate([p.source_time for p in paths]),
         paths[0].name,
     )
-    source = VideoClip(np.concatenate([clip.source.frames for clip in clips]), clips[0].fps)
-    names = ("color", "mask", "depth", "coverage", "plate", "plate_mask")
-    return RenderClip(
-        path=path, source=source, fps=clips[0].fps, **{n: cat(lambda c, n=n: getattr(c, n)) for n in names}
-    )  # type: ignore[arg-type]
 
 
 def chunk_frames(size_hw: tuple[int, int]) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +39,7 @@ class RunConfig:
         fov_deg: Horizontal field of view of the source camera, if known.
         depth_kind: What a depth file's numbers mean, if it does not say.
         source_cameras: A camera file with the poses of the source camera, "static", or "estimate".
+        clean_edges: Repair flying pixels at depth edges; None: for depth models yes, for files and planes no.
         relative_to: Whether the new path rides on the source camera's motion or stands in the world.
         reference: Reproduce the EX-4D release, faults included.
         rasterizer, supersample: See `pipeline.RenderOptions`.
@@ -56,18 +58,19 @@ class RunConfig:
     fov_deg: float | None = None
     depth_kind: str | None = None
     source_cameras: str = "static"
+    clean_edges: bool | None = None
     relative_to: str = "source"
     reference: bool = False
     rasterizer: str = "auto"
     supersample: int = 1
-    generator: dict[str, object] = field(default_factory=dict)
+    generator: dict[str, Any] = field(default_factory=dict)
 
     @property
     def lead_in(self) -> int:
         """Frames that only lead from the source camera to the path; the generator cuts them off again."""
         return int(self.generator.get("lead_in", 0))  # type: ignore[call-overload]
 
-    depth_options: dict[str, object] = field(default_factory=dict)
+    depth_options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -118,15 +121,17 @@ def run_stages(
     if depth_path.exists():
         inputs["depth"] = depth_path
     if config.source_cameras not in ("static", "estimate"):
-        inputs["source_cameras"] = Path(config.source_cameras)
+        from ex4d.cameras.resolve import camera_file
+
+        inputs["source_cameras"] = camera_file(config.source_cameras) or Path(config.source_cameras)
     clip_config = {"start": config.start, "frames": config.frames, "size_hw": config.size_hw}
     depth_key = content_key(inputs, {**clip_config, **_pick(config, _DEPTH_OPTIONS)})
     depth = _stage(result, "depth", depth_key, lambda: make_depth_file(source, config, result, progress))
     if until != "depth":
-        camera_file = Path(config.camera.partition(":")[2] or config.camera)
-        camera_file = camera_file if camera_file.is_file() else Path(config.camera)
-        if camera_file.is_file():
-            inputs["camera"] = camera_file
+        from ex4d.cameras.resolve import camera_file
+
+        if (camera := camera_file(config.camera)) is not None:
+            inputs["camera"] = camera
         render_key = content_key(inputs, {"depth": depth_key, **_pick(config, _RENDER_OPTIONS)})
         _stage(result, "render", render_key, lambda: make_render(source, depth(), config, result, progress))
         if until == "generate":
@@ -150,7 +155,16 @@ def run_stages(
     return result
 
 
-_DEPTH_OPTIONS = ("depth", "seed", "fov_deg", "depth_kind", "source_cameras", "reference", "depth_options")
+_DEPTH_OPTIONS = (
+    "depth",
+    "seed",
+    "fov_deg",
+    "depth_kind",
+    "source_cameras",
+    "clean_edges",
+    "reference",
+    "depth_options",
+)
 _RENDER_OPTIONS = ("camera", "relative_to", "reference", "supersample", "lead_in")
 _GENERATE_OPTIONS = ("preset", "seed", "generator")
 
@@ -220,6 +234,7 @@ def make_depth_file(source: VideoSource, config: RunConfig, result: RunResult, p
     """depth.npz of the clip."""
     from ex4d.depth.resolve import make_depth
     from ex4d.sources import open_depth as open_maps
+    from ex4d.sources import with_clean_edges, with_source_cameras
 
     estimator = make_depth(
         config.depth,
@@ -233,10 +248,11 @@ def make_depth_file(source: VideoSource, config: RunConfig, result: RunResult, p
     )
     step = chunk_frames(source.size_hw)
     clips = estimator.estimate(source.chunks(step), seed=config.seed, progress=progress)
-    if config.source_cameras != "static":
-        from ex4d.sources import with_source_cameras
-
-        clips = with_source_cameras(clips, source, config.source_cameras, result)
+    brought = Path(config.depth).exists()
+    model = not brought and not config.depth.startswith("plane")
+    if model and not config.reference if config.clean_edges is None else config.clean_edges:
+        clips = with_clean_edges(clips, source)
+    clips = with_source_cameras(clips, source, config.source_cameras, result, sensor=brought)
     first = next(clips, None)
     if first is None:
         raise InputError(f"no frames in {source.path}", "a video with at least one frame")

@@ -178,11 +178,21 @@ class RenderClip:
 
     def __getitem__(self, index: slice) -> RenderClip:
         """Fewer frames of the same render."""
-        part = {
-            name: None if getattr(self, name) is None else getattr(self, name)[index]
-            for name in ("color", "mask", "depth", "coverage", "plate", "plate_mask", "path")
-        }
-        return RenderClip(source=VideoClip(self.source.frames[index], self.source.fps), fps=self.fps, **part)
+
+        def part(array: np.ndarray | None) -> np.ndarray | None:
+            return None if array is None else array[index]
+
+        return RenderClip(
+            color=self.color[index],
+            mask=self.mask[index],
+            depth=self.depth[index],
+            path=self.path[index],
+            source=VideoClip(self.source.frames[index], self.source.fps),
+            fps=self.fps,
+            coverage=part(self.coverage),
+            plate=part(self.plate),
+            plate_mask=part(self.plate_mask),
+        )
 
 
 @dataclass(frozen=True)

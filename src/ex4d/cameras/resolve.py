@@ -86,6 +86,14 @@ def _file_path(file: str, first: DepthClip, num_frames: int, scale: float, name:
     return path_from_track(track.scaled(scale), size_hw=first.size_hw, K=first.K[0], lens=lens, name=name)
 
 
+def camera_file(spec: str) -> Path | None:
+    """The file behind a camera option (`file.json`, `format:file.json#name @ freeze`), or None when it is words."""
+    file, _ = _split_remap(spec)
+    if Path(file).is_file():
+        return Path(file)
+    return split_spec(file)[1] if is_camera_file(file) and split_spec(file)[1].exists() else None
+
+
 def _split_remap(spec: str) -> tuple[str, str | None]:
     if "@" not in spec or Path(spec).exists():
         return spec.strip(), None

@@ -37,6 +37,8 @@ class CommonOptions:
     """What the numbers of a depth file mean, where it does not say."""
     source_cameras: str = "static"
     """`static`, `estimate`, or a camera file with the source camera's poses."""
+    clean_edges: bool | None = None
+    """Repair flying pixels at depth edges; default: for depth models yes, for files no."""
     relative_to: Literal["source", "world"] = "source"
     """Whether the new path rides on the source camera's motion or stands in the world."""
     reference: bool = False
@@ -75,6 +77,7 @@ def make_config(
         fov_deg=common.fov,
         depth_kind=common.depth_kind,
         source_cameras=common.source_cameras,
+        clean_edges=common.clean_edges,
         relative_to=common.relative_to,
         reference=common.reference,
         rasterizer=common.rasterizer,

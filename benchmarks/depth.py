@@ -183,7 +183,14 @@ def zoedepth(size: str) -> tuple[Any, Any]:
             "num_patch_transformer_layers": 4,
         }
         if tiny
-        else {"neck_hidden_sizes": [256, 512, 1024, 1024], "fusion_hidden_size": 256, "num_patch_transformer_layers": 4}
+        else {
+            "neck_hidden_sizes": [256, 512, 1024, 1024],
+            "fusion_hidden_size": 256,
+            "num_patch_transformer_layers": 4,
+            "patch_transformer_hidden_size": 128,
+            "patch_transformer_intermediate_size": 1024,
+            "patch_transformer_num_attention_heads": 4,
+        }
     )
     config = ZoeDepthConfig(backbone_config=back, bin_configurations=bins, **more)
     half = (0.5, 0.5, 0.5)

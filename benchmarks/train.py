@@ -105,7 +105,7 @@ def measure(args: argparse.Namespace) -> dict:
     loop = LoopConfig(batch=args.batch, compile=args.compile, parallel=args.parallel, tensorboard=False, warmup=1)
     device = make_accelerator(loop, cpu=args.tiny and not args.cuda).device
     if device.type == "cuda":
-        torch.cuda.set_device(device)
+        torch.cuda.set_device(device.index or 0)
     begin = time.perf_counter()
     module = build_flow_module(model, seed=0, device=device)
     checkpoint_activations(module)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,13 +73,13 @@ class VideoPool:
         """Load scenes that appeared since the last call."""
         if self.scene_folder is None:
             return
-        for path in sorted(self.scene_folder.glob("*.npz")):
+        for path in sorted(self.scene_folder.glob("[0-9]*.npz")):
             if path.name in self._read or len(self.scenes) >= limit:
                 continue
             try:
                 with np.load(path) as data:
                     frames = torch.from_numpy(np.ascontiguousarray(data["color"].transpose(0, 3, 1, 2)))
-            except (OSError, ValueError, KeyError, EOFError):
+            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
                 continue  # still being written
             self._read.add(path.name)
             self.scenes.append(Shot(path.stem, frames.to(self.device)))

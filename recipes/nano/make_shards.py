@@ -76,7 +76,7 @@ def main() -> None:
     mean = torch.tensor(vae.config["latents_mean"], device=device).view(1, -1, 1, 1, 1)
     std = torch.tensor(vae.config["latents_std"], device=device).view(1, -1, 1, 1, 1)
     part, parts = (int(x) for x in args.part.split("/"))
-    paths = sorted(args.pairs.glob("*.npz"))[part::parts]
+    paths = sorted([*args.pairs.glob("[0-9]*.npz"), *args.pairs.glob("r[0-9]*.npz")])[part::parts]
 
     @torch.no_grad()
     def encode(video: torch.Tensor) -> torch.Tensor:

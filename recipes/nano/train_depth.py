@@ -94,43 +94,36 @@ def colors_changed(video: Tensor, g: torch.Generator) -> Tensor:
     return video.clamp(0, 1)
 
 
-def normalised(disparity: Tensor) -> Tensor:
-    """Median 0 and mean absolute deviation 1 over the whole clip (one scale and shift per clip)."""
-    flat = disparity.flatten(1)
-    centre = flat.median(dim=1, keepdim=True).values
-    spread = (flat - centre).abs().mean(dim=1, keepdim=True).clamp_min(1e-4)
-    return ((flat - centre) / spread).view_as(disparity)
+#: Depths that count, metres: nearer and farther ones are clamped (sky).
+NEAREST, FARTHEST = 0.25, 60.0
 
 
 def depth_loss(predicted: Tensor, truth: Tensor) -> Tensor:
-    """Scale-and-shift-invariant L1 with gradient matching at four scales and in time (MiDaS, Ranftl et al. 2020)."""
-    a, b = normalised(predicted.float()), normalised(truth).clamp(-6, 6)
-    loss = (a - b).abs().mean()
+    """L1 of log depth after one scale per clip, with gradient matching at four scales and in time (after MiDaS, Ranftl 2020)."""
+    a, b = predicted.float().log(), truth.clamp(1 / FARTHEST, 1 / NEAREST).log()
+    error = a - b
+    error = error - error.flatten(1).median(dim=1).values.view(-1, 1, 1, 1)
+    loss = error.abs().mean() + 0.5 * error.diff(dim=1).abs().mean()
     for _ in range(4):
-        error = a - b
-        loss = loss + 0.25 * (error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean())
-        a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
-    error = normalised(predicted.float()) - normalised(truth).clamp(-6, 6)
-    return loss + error.diff(dim=1).abs().mean()
+        loss = loss + 0.5 * (error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean())
+        error = F.avg_pool2d(error, 2)
+    return loss
 
 
 @torch.no_grad()
 def scores(model: nn.Module, clips: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
-    """AbsRel and delta1 of depth after one scale and shift of disparity per clip."""
+    """AbsRel and delta1 of depth after one scale and shift of depth per clip (least squares of the relative error)."""
     errors, deltas = [], []
-    for color, depth in clips[:16]:
+    for color, depth in clips[:24]:
         video = color[None, :, ::3].float() / 127.5 - 1
-        z = depth[::3].float().clamp(1e-2, 80)
+        z = depth[::3].float().clamp(NEAREST, FARTHEST).flatten()
         with torch.autocast(video.device.type, torch.bfloat16, enabled=video.is_cuda):
-            d = model(video)[0].float()
-        truth = 1 / z
-        A = torch.stack([d.flatten(), torch.ones_like(d).flatten()], dim=1)
-        weight = z.flatten()[:, None]  # errors relative to depth
-        solution = torch.linalg.lstsq(A * weight, truth.flatten()[:, None] * weight).solution
-        guess = 1 / (A @ solution)[:, 0].clamp_min(1 / 80)
-        target = z.flatten()
-        errors.append(float(((guess - target).abs() / target).mean()))
-        deltas.append(float((torch.maximum(guess / target, target / guess) < 1.25).float().mean()))
+            guess = 1 / model(video)[0].float().flatten()
+        A = torch.stack([guess / z, 1 / z], dim=1)
+        fit = torch.linalg.lstsq(A, torch.ones_like(z)[:, None]).solution
+        guess = (fit[0] * guess + fit[1]).clamp(NEAREST / 4, FARTHEST * 4)
+        errors.append(float(((guess - z).abs() / z).mean()))
+        deltas.append(float((torch.maximum(guess / z, z / guess) < 1.25).float().mean()))
     return {"abs_rel": round(float(np.mean(errors)), 4), "delta1": round(float(np.mean(deltas)), 4)} if errors else {}
 
 

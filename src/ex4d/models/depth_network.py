@@ -1,4 +1,4 @@
-"""A small monocular depth network for whole clips: disparity up to one scale and shift per clip, consistent over time."""
+"""A small monocular depth network for whole clips: disparity up to one scale per clip, consistent over time."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ class ClipMix(nn.Module):
         """x: [batch*frames, width, h, w]."""
         h, w = x.shape[2:]
         q, k, v = (
-            part.unflatten(1, (self.heads, -1)).flatten(3).transpose(2, 3) for part in self.qkv(self.norm(x)).chunk(3, dim=1)
+            part.unflatten(1, (self.heads, -1)).flatten(3).transpose(2, 3)
+            for part in self.qkv(self.norm(x)).chunk(3, dim=1)
         )
         seen = F.scaled_dot_product_attention(q, k, v).transpose(2, 3).flatten(1, 2).unflatten(2, (h, w))
         x = x + self.attended(seen)
@@ -75,16 +76,19 @@ class ClipDepthNetwork(ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         self.stem = nn.Conv2d((3 + 2 * coordinates) * 16, widths[0], 3, padding=1)
-        self.stages = nn.ModuleList(nn.Sequential(*[Block(w) for _ in range(n)]) for w, n in zip(widths, blocks, strict=True))
+        self.stages = nn.ModuleList(
+            nn.Sequential(*[Block(w) for _ in range(n)]) for w, n in zip(widths, blocks, strict=True)
+        )
         self.downs = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths, widths[1:], strict=False))
         self.clip_mixes = nn.ModuleList(ClipMix(widths[-1], heads) for _ in range(mixes))
         self.ups = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in zip(widths, widths[1:], strict=False))
         self.fuses = nn.ModuleList(Block(w) for w in widths[:-1])
         self.fuse_time = ClipMix(widths[-2], 4)
         self.head = nn.Conv2d(widths[0], 16, 3, padding=1)
+        nn.init.constant_(self.head.bias, -1.5)  # type: ignore[arg-type]  # about 4.5 units away
 
     def forward(self, video: Tensor) -> Tensor:
-        """video [batch, 3, frames, height, width] with sides divisible by 32, to disparity >= 0 [batch, frames, height, width]."""
+        """video [batch, 3, frames, height, width] with sides divisible by 32, to disparity > 0 [batch, frames, height, width], float32."""
         batch = video.shape[0]
         x = video.transpose(1, 2).flatten(0, 1)
         h, w = x.shape[2:]
@@ -108,5 +112,5 @@ class ClipDepthNetwork(ModelMixin, ConfigMixin):
             if k == len(self.ups) - 1:
                 x = self.fuse_time(x, batch)
             x = self.fuses[k](x)
-        x = F.softplus(F.pixel_shuffle(self.head(x), 4)[:, 0])
-        return x.unflatten(0, (batch, -1))
+        log_disparity = F.pixel_shuffle(self.head(x), 4)[:, 0].float().clamp(-7, 4)
+        return log_disparity.exp().unflatten(0, (batch, -1))

@@ -138,7 +138,9 @@ class VideoAutoencoder(ModelMixin, ConfigMixin):
         batch, _, time, h, w = x.shape
         if (time - 1) % self._frames or h % 8 or w % 8:
             raise ValueError(f"got {time}x{h}x{w}; need 4k+1 frames and sides divisible by 8")
-        x = torch.cat([x[:, :, :1].expand(-1, -1, self._frames - 1, -1, -1), x], dim=2)  # the first frame fills its group
+        x = torch.cat(
+            [x[:, :, :1].expand(-1, -1, self._frames - 1, -1, -1), x], dim=2
+        )  # the first frame fills its group
         x = x.unflatten(2, (-1, self._frames)).permute(0, 2, 3, 1, 4, 5)  # [batch, groups, 4, 3, h, w]
         x = _unshuffle(x.flatten(2, 3).flatten(0, 1)).contiguous(memory_format=torch.channels_last)
         for layer in self.enc:

@@ -24,6 +24,9 @@ from ex4d.depth.depth_crafter import DepthCrafterDepth
 from ex4d.depth.frame_model import FrameModel, kind_of
 from ex4d.depth.intrinsics import choose_intrinsics
 from ex4d.depth.preprocess import Preprocess
+from ex4d.depth.store import ArrayStore
+from ex4d.depth.vda_model import WINDOW, VideoDepthAnything, released_config
+from ex4d.depth.video_depth_anything import KEYFRAMES, VideoDepthAnythingDepth, network_size
 
 #: Constants of OpenAI's CLIP (public).
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -377,6 +380,37 @@ def time_depthcrafter(device: str, dtype: torch.dtype, tiny: bool) -> list[list[
     return rows
 
 
+def time_video_depth_anything(device: str, dtype: torch.dtype, size_hw: tuple[int, int]) -> list[list[str]]:
+    """Rows for whole windows of 32 frames."""
+    from transformers import DepthAnythingForDepthEstimation
+
+    meter, rows = Meter(device), []
+    for size, width in (("small", 384), ("large", 1024)):
+        network = filled(
+            lambda width=width: VideoDepthAnything(DepthAnythingForDepthEstimation(released_config(width))),
+            device,
+            dtype,
+        )
+        run = VideoDepthAnythingDepth(network, choose_intrinsics(size_hw))
+        frames = np.random.default_rng(0).integers(0, 255, (WINDOW, *size_hw, 3), dtype=np.uint8)
+        with ArrayStore() as store:
+            seconds, peak = meter(lambda r=run, f=frames, s=store: r._window(f, s), 3)
+        net = network_size(size_hw)
+        new_frames = WINDOW - len(KEYFRAMES)
+        rows.append(
+            [
+                f"Video Depth Anything {size}",
+                parameters(network),
+                f"{size_hw[1]}x{size_hw[0]} (network {net[1]}x{net[0]})",
+                f"window of {WINDOW}, {new_frames} new",
+                f"{seconds / new_frames * 1e3:.1f}",
+                f"{peak:.2f}",
+            ]
+        )
+        print("  ".join(rows[-1]), flush=True)
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true", help="tiny networks, to try the script on a CPU")
@@ -389,6 +423,8 @@ def main() -> None:
     start = time.perf_counter()
     head = ["estimator", "parameters", "frames", "frames at once", "ms a frame", "peak GiB"]
     rows = time_per_frame(device, dtype, args.tiny, (90, 140) if args.tiny else (512, 512))
+    if not args.tiny:
+        rows += time_video_depth_anything(device, dtype, (512, 512))
     rows += time_depthcrafter(device, dtype, args.tiny)
     machine = torch.cuda.get_device_name() if device == "cuda" else f"{os.cpu_count()}-core CPU"
     lines = [

@@ -7,7 +7,9 @@ from typing import Literal
 
 from ex4d.errors import InputError
 
-Family = Literal["depth_anything", "depth_pro", "zoedepth", "prompt_depth_anything", "depth_crafter"]
+Family = Literal[
+    "depth_anything", "depth_pro", "zoedepth", "prompt_depth_anything", "depth_crafter", "video_depth_anything"
+]
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,22 @@ def _depth_anything(suffix: str, repo: str, megabytes: int, permissive: bool, gi
     )
 
 
+def _video_depth_anything(suffix: str, letter: str, megabytes: int, permissive: bool) -> ModelCard:
+    return ModelCard(
+        f"video-depth-anything-{suffix}",
+        "video_depth_anything",
+        {f"depth-anything/Video-Depth-Anything-{suffix.capitalize()}": (f"video_depth_anything_vit{letter}.pth",)},
+        megabytes,
+        "Apache-2.0" if permissive else _NC,
+        permissive,
+        "disparity, consistent over time",
+    )
+
+
 _CARDS = [
+    _video_depth_anything("small", "s", 117, True),
+    _video_depth_anything("base", "b", 460, False),
+    _video_depth_anything("large", "l", 1540, False),
     _depth_anything("small", "Small", 100, True, "disparity"),
     _depth_anything("base", "Base", 390, False, "disparity"),
     _depth_anything("large", "Large", 1342, False, "disparity"),
@@ -122,7 +139,9 @@ _CARDS = [
 MODELS: dict[str, ModelCard] = {card.name: card for card in _CARDS}
 
 #: What `auto` tries, in order: permissive licences only.
-DEFAULT_CHAIN = tuple(name for name in ("depth-anything-v2-small", "zoedepth") if MODELS[name].permissive)
+DEFAULT_CHAIN = tuple(
+    name for name in ("video-depth-anything-small", "depth-anything-v2-small", "zoedepth") if MODELS[name].permissive
+)
 
 
 def find_card(name: str) -> ModelCard:

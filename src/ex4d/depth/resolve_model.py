@@ -16,7 +16,7 @@ from ex4d.depth.conversion import FAR_OVER_NEAR
 from ex4d.depth.intrinsics import Intrinsics
 from ex4d.depth.precomputed import DepthMaps
 from ex4d.depth.weights import find_repos, first_available
-from ex4d.errors import InputError, ResourceError
+from ex4d.errors import InputError, ResourceError, WeightsError
 
 ChooseIntrinsics = Callable[["Float32[np.ndarray, '3 3'] | None"], Intrinsics]
 Precision = Literal["auto", "float32", "float16", "bfloat16"]
@@ -105,6 +105,8 @@ def make_model_depth(
             _weights(card),
         )
     (only,) = folders.values()
+    if card.family == "video_depth_anything":
+        return _video_depth_anything(card, only, choose, place, precision, reference, work_dir, far_over_near)
     return _per_frame(
         card.name,
         card.family,
@@ -120,6 +122,36 @@ def make_model_depth(
         prompt,
         card,
     )
+
+
+def _video_depth_anything(
+    card: ModelCard,
+    folder: Path,
+    choose: ChooseIntrinsics,
+    device: str,
+    dtype: Precision,
+    reference: bool,
+    work_dir: Path | None,
+    far_over_near: float,
+) -> DepthEstimator:
+    import torch
+
+    from ex4d.depth.vda_model import load_released
+    from ex4d.depth.video_depth_anything import VideoDepthAnythingDepth
+
+    (pattern,) = next(iter(card.repos.values()))
+    path = next(folder.glob(pattern))
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle, zip and torch each raise their own kind
+        raise WeightsError(
+            f"{path} cannot be read ({str(error).splitlines()[0]})",
+            "the released checkpoint",
+            f"ex4d models download {card.name}",
+        ) from error
+    network = load_released(state, str(path)).to(device, _dtype(dtype, device))
+    more = {"reference": reference, "work_dir": work_dir, "far_over_near": far_over_near}
+    return VideoDepthAnythingDepth(network, choose(None), weights=_weights(card), name=card.name, **more)
 
 
 def _per_frame(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-#: How fast a nearer neighbour loses its say: at half the depth of the farthest one its weight is e^-10.
-NEARER_COUNTS_LESS = 20.0
+#: How fast a nearer neighbour loses its say: at half the depth of the farthest one its weight is e^-1. More keeps objects out of
+#: the holes behind them, but lets a far wall or sky fill holes in the near floor: on four validation scenes (40 degrees, 128 px)
+#: PSNR in holes was 12.4 dB at 20, 16.7 at 2, 16.9 at 1 and 16.7 at 0, where rims bleed.
+NEARER_COUNTS_LESS = 2.0
 
 #: Levels above the one that has no hole left: how far around a hole its background is looked for. One block beside an object
 #: may know nothing but the object; the sky above a whole room must not fill a hole in its floor.

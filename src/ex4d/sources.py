@@ -20,9 +20,18 @@ if TYPE_CHECKING:
     from ex4d.io.video import VideoSource
     from ex4d.stages import RunResult
 
+#: Files that hold depth as the brightness of a video.
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi")
+
 
 def open_depth(path: Path | str) -> DepthMaps:
-    """Maps of a depth.npz, or of EXR or 16-bit PNG files; see `io.arrays.open_depth` for what they may hold."""
+    """Maps of a depth.npz, of EXR or 16-bit PNG files (see `io.arrays.open_depth`), or of a grey video.
+
+    A video codes disparity as brightness, white nearest, as depth tools write it; `kind` says so and may be overridden.
+    """
+    path = Path(path)
+    if path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
+        return _open_video_depth(path)
     source = arrays.open_depth(path)
     return DepthMaps(
         read=source.read,
@@ -33,6 +42,19 @@ def open_depth(path: Path | str) -> DepthMaps:
         cam_from_world=source.cam_from_world,
         name=source.name,
     )
+
+
+def _open_video_depth(path: Path) -> DepthMaps:
+    from ex4d.footage import FrameReader
+    from ex4d.io.video import open_video
+
+    source = open_video(path)
+    reader = FrameReader(source)
+
+    def read(start: int, stop: int) -> np.ndarray:
+        return reader.read(np.arange(start, stop)).frames.mean(axis=-1, dtype=np.float32) / np.float32(255)
+
+    return DepthMaps(read, source.num_frames, source.size_hw, "disparity", name=str(path))
 
 
 def with_clean_edges(clips: Iterator[DepthClip], source: VideoSource) -> Iterator[DepthClip]:

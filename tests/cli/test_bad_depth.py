@@ -85,6 +85,19 @@ def test_depth_files_that_cannot_be_used(capfd, video, tmp_path, change, says):
     refuses(capfd, video, tmp_path, "--model", npz(tmp_path, **good(**change)), says=says)
 
 
+def test_a_grey_video_is_disparity(capfd, video, tmp_path):
+    ramp = np.linspace(20, 230, 48, dtype=np.uint8)[None, :, None, None] * np.ones((4, 1, 64, 3), np.uint8)
+    with VideoWriter(tmp_path / "disparity.mkv", Fraction(25), lossless=True) as writer:
+        writer.write(ramp)
+    code, _, _ = run(capfd, video, tmp_path, "--model", tmp_path / "disparity.mkv")
+    assert code == 0
+    with np.load(tmp_path / "out" / "depth.npz") as out:
+        depth = out["depth"]
+    assert (np.diff(depth[0, :, 5]) < 0).all(), "white is near"
+    np.testing.assert_allclose(depth[0, 0, 0] / depth[0, -1, 0], 35, rtol=0.01)
+    refuses(capfd, video, tmp_path / "again", "--model", tmp_path / "disparity.mkv", "--frames", 3, says="4 depth maps")
+
+
 def test_a_flat_wall_is_depth_but_is_remarked_on(capfd, video, tmp_path):
     path = npz(tmp_path, **good(depth=np.full((4, 48, 64), 3, np.float32)))
     assert main(["depth", str(video), "--out", str(tmp_path / "out"), "--no-preview", "--model", str(path)]) == 0

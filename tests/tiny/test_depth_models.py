@@ -122,7 +122,7 @@ def test_auto_takes_the_first_permissive_model(models, clips, monkeypatch, tmp_p
     assert make_depth("auto", size_hw=SIZE, models_dir=models).name == "depth-anything-v2-small"
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.delenv("EX4D_MODELS", raising=False)
-    with pytest.raises(WeightsError, match="ex4d models download depth-anything-v2-small"):
+    with pytest.raises(WeightsError, match="ex4d models download video-depth-anything-small"):
         make_depth("auto", size_hw=SIZE, models_dir=tmp_path)
 
 

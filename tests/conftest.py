@@ -5,10 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 if not torch.cuda.is_available():
     # GPU kernels are tested in Triton's interpreter, which must be chosen before anything imports triton.
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+#: The same examples in every run, so that a red test stays red; EX4D_EXPLORE=1 draws new ones.
+settings.register_profile("same", derandomize=True)
+if not os.environ.get("EX4D_EXPLORE"):
+    settings.load_profile("same")
 
 SHARED = Path(os.environ.get("EX4D_SHARED", Path(__file__).parents[2] / "shared"))
 

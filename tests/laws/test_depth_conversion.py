@@ -133,8 +133,8 @@ def test_smooth_depth_and_sharp_steps_keep_their_bits(seed):
     rng = np.random.default_rng(seed)
     truth, _, color = step_with_blur()
     np.testing.assert_array_equal(clean_edges(truth, color), truth)
-    slope = (3 + rng.uniform(-0.006, 0.006) * np.arange(80)[:, None] + rng.uniform(-0.006, 0.006) * np.arange(80)).astype(
-        np.float32
-    )
+    slope = (
+        3 + rng.uniform(-0.006, 0.006) * np.arange(80)[:, None] + rng.uniform(-0.006, 0.006) * np.arange(80)
+    ).astype(np.float32)
     assert not flying_pixels(slope)[0].any()
     np.testing.assert_array_equal(clean_edges(slope, color), slope)

@@ -67,6 +67,8 @@ def build_transformer(
             progress(len(seen), len(expected), "loading weights")
     check_keys(seen | set(unexpected), expected, source, DOWNLOAD)
     rebuild_rope(model, policy.device)
+    if torch.device(policy.work_device or policy.device).type == "cuda":
+        model.fuse_kernels_()
     return model.eval().requires_grad_(False)
 
 

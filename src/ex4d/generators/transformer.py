@@ -20,6 +20,7 @@ from diffusers.models.transformers.transformer_wan import (
 )
 from torch import Tensor, nn
 
+from ex4d.generators.block_fused import fused_block, suits
 from ex4d.generators.float8 import shared_input
 
 #: Dtypes a matrix product may run in; anything narrower is storage only (fp8 and int8 weights).
@@ -71,10 +72,20 @@ def sinusoid(timestep: Tensor, channels: int) -> Tensor:
 
 
 class Ex4dBlock(WanTransformerBlock):
-    """Wan block whose residual stream stays float32 while its matrices see their own dtype."""
+    """Wan block whose residual stream stays float32 while its matrices see their own dtype.
+
+    Attributes:
+        fused: Whether the Triton kernels do what lies between the matrices (`Ex4dTransformer.fuse_kernels_`).
+        exchange: (process group, ranks) where self-attention's heads are exchanged between GPUs in one piece.
+    """
+
+    fused = False
+    exchange: tuple[str, int] | None = None
 
     def forward(self, hidden_states: Tensor, encoder_hidden_states: Tensor, temb: Tensor, rotary_emb: Any) -> Tensor:
         dtype = compute_dtype(self.attn1.to_q)
+        if self.fused and suits(self, hidden_states, temb, dtype):
+            return fused_block(self, hidden_states, encoder_hidden_states, temb, rotary_emb, dtype)
         table = self.scale_shift_table + temb.float()
         shift, scale, gate, ff_shift, ff_scale, ff_gate = table.chunk(6, dim=1)
 
@@ -179,6 +190,16 @@ class Ex4dTransformer(WanTransformer3DModel):
             )
         finally:
             self.patch_embedding.geometry = None  # type: ignore[assignment]
+
+    def fuse_kernels_(self, device_type: str = "cuda", on: bool = True) -> bool:
+        """Let Triton kernels do what lies between the blocks' matrices, where they run; whether they will."""
+        from ex4d.generators.fused import available, fits
+
+        head_dim = self.config["attention_head_dim"]
+        fused = on and available(device_type) and fits(self.dim, self.config["ffn_dim"], head_dim)
+        for block in self.blocks:
+            block.fused = fused  # type: ignore[assignment]
+        return fused
 
     def is_kept_float32(self, parameter_name: str) -> bool:
         """Whether METHOD 6.7 keeps this parameter in float32 when the rest is bfloat16."""

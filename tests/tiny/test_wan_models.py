@@ -313,6 +313,22 @@ def test_eight_bit_modes_stay_close_and_survive_an_outlier():
     assert torch.isfinite(quantise_rows(torch.zeros(2, 16), FP8, FP8_MAX)[0].float()).all()
 
 
+def test_int8_weights_compile():
+    """On a GPU Inductor rewrites products with bfloat16 scales and fails where their input is computed; ours are float32."""
+    import shutil
+
+    from torch._dynamo.utils import counters
+
+    backend = "inductor" if shutil.which("g++") or shutil.which("clang++") else "aot_eager"
+    counters.clear()
+    x = torch.randn(1, 16, 48).bfloat16()
+    first, last = (QuantLinear.from_weight(torch.randn(48, 48) / 7, "int8_weight") for _ in range(2))
+    expected = last(torch.nn.functional.gelu(first(x)))
+    compiled = torch.compile(lambda v: last(torch.nn.functional.gelu(first(v))), backend=backend, fullgraph=True)
+    torch.testing.assert_close(compiled(x), expected, rtol=0.02, atol=0.02)
+    assert counters["inductor"]["woq_matcher_count"] == 0
+
+
 def test_streamed_and_compiled_blocks_return_the_same_bits():
     config = {**TINY, "num_layers": 3}
     model = tiny_transformer(num_layers=3)

@@ -78,8 +78,10 @@ class QuantLinear(nn.Module):
     def forward(self, x: Tensor | Quantised) -> Tensor:
         if self.kind == "fp8" or isinstance(x, Quantised):
             return fp8_linear(x, self.weight, self.weight_scale, self.bias, self.fuse_bias)
-        out = F.linear(x, self.weight.to(x.dtype)) * self.weight_scale.T.to(x.dtype)
-        return out if self.bias is None else out + self.bias.to(out.dtype)
+        # Scaled in float32: one rounding less, and Inductor has a rewrite for scales in bfloat16 that fails on computed inputs.
+        out = F.linear(x, self.weight.to(x.dtype))
+        out = out.to(torch.promote_types(x.dtype, torch.float32)) * self.weight_scale.T
+        return (out if self.bias is None else out + self.bias).to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, {self.kind}"

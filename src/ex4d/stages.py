@@ -38,6 +38,7 @@ class RunConfig:
         start, frames, size_hw: Which part of the video, and its size; None keeps the source's.
         fov_deg: Horizontal field of view of the source camera, if known.
         depth_kind: What a depth file's numbers mean, if it does not say.
+        fill_holes: Fill NaN, zero and negative values of a depth file from their neighbours.
         source_cameras: A camera file with the poses of the source camera, "static", or "estimate".
         clean_edges: Repair flying pixels at depth edges; None: for depth models yes, for files and planes no.
         relative_to: Whether the new path rides on the source camera's motion or stands in the world.
@@ -57,6 +58,7 @@ class RunConfig:
     size_hw: tuple[int, int] | None = None
     fov_deg: float | None = None
     depth_kind: str | None = None
+    fill_holes: bool = False
     source_cameras: str = "static"
     clean_edges: bool | None = None
     relative_to: str = "source"
@@ -243,6 +245,7 @@ def make_depth_file(source: VideoSource, config: RunConfig, result: RunResult, p
         fov_deg=config.fov_deg,
         preset_reference=config.reference,
         kind=config.depth_kind,  # type: ignore[arg-type]
+        fill_holes=config.fill_holes,
         open_depth=open_maps,
         **config.depth_options,
     )

@@ -35,6 +35,8 @@ class CommonOptions:
     """Horizontal field of view of the source camera in degrees, if known."""
     depth_kind: Literal["metric", "relative", "inverse", "disparity"] | None = None
     """What the numbers of a depth file mean, where it does not say."""
+    fill_holes: bool = False
+    """Fill NaN, zero and negative values of a depth file from their neighbours (sensor depth has holes)."""
     source_cameras: str = "static"
     """`static`, `estimate`, or a camera file with the source camera's poses."""
     clean_edges: bool | None = None
@@ -76,6 +78,7 @@ def make_config(
         size_hw=parse_size(common.size),
         fov_deg=common.fov,
         depth_kind=common.depth_kind,
+        fill_holes=common.fill_holes,
         source_cameras=common.source_cameras,
         clean_edges=common.clean_edges,
         relative_to=common.relative_to,

@@ -1,5 +1,11 @@
 """The Triton kernels between a Wan block's matrices, in Triton's interpreter, against torch."""
 
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -142,3 +148,18 @@ def test_training_and_other_widths_stay_in_torch():
     model(**sample(), return_dict=False)[0].sum().backward()
     assert model.blocks[0].attn1.to_q.weight.grad is not None
     assert not fused.fits(5120, 13824, 24) and not fused.fits(5120, 40000, 128) and fused.fits(5120, 13824, 128)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux" or torch.cuda.is_available(), reason="gloo with two processes, on a CPU")
+def test_two_processes_exchange_heads_and_return_the_same_bits():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    here = Path(__file__).parent
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    shared |= {"PYTHONPATH": str(here), "TRITON_INTERPRET": "1"}
+    command = [sys.executable, str(here / "ulysses_script.py")]
+    ranks = [{"RANK": str(r), "LOCAL_RANK": str(r)} for r in range(2)]
+    workers = [subprocess.Popen(command, env=os.environ | shared | rank, stderr=subprocess.DEVNULL) for rank in ranks]
+    assert [w.wait(timeout=100) for w in workers] == [0, 0]

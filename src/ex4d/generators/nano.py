@@ -1,0 +1,174 @@
+"""The embedded model: a small Wan-shaped denoiser refines the classical fill, on a laptop CPU.
+
+It works near 256 px on the short side; what was observed keeps its full resolution, and only what was generated is brought up.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ex4d.errors import InputError
+from ex4d.generators.fill import Fill
+from ex4d.types import Progress, RenderClip, VideoClip
+
+if TYPE_CHECKING:
+    from ex4d.generators.parts import WanParts
+
+Quality = Literal["draft", "default", "best"]
+
+
+@dataclass(frozen=True)
+class Level:
+    """What a quality costs: short side in pixels and denoising steps."""
+
+    short_px: int
+    steps: int
+
+
+LEVELS: dict[str, Level] = {"draft": Level(192, 1), "default": Level(256, 1), "best": Level(256, 8)}
+
+#: Frames of one pass; longer clips go through overlapping windows. The model was trained on clips of this length.
+WINDOW_FRAMES, OVERLAP_FRAMES = 49, 9
+
+#: Width, as a share of the short side, over which generated pixels rise beside observed ones.
+FEATHER_SHARE = 0.012
+
+
+class Nano:
+    """Fill classically, refine what was invented with the embedded model, put it back at the clip's own size.
+
+    Args:
+        quality: "draft", "default" or "best".
+        steps: Denoising steps instead of the quality's.
+        parts: Other weights than the embedded ones.
+    """
+
+    name = "nano"
+
+    def __init__(self, quality: Quality = "default", steps: int | None = None, parts: WanParts | None = None) -> None:
+        if quality not in LEVELS:
+            raise InputError(f"quality {quality!r}", f"one of {', '.join(LEVELS)}", "--quality default")
+        self.level = LEVELS[quality] if steps is None else replace(LEVELS[quality], steps=steps)
+        self.quality = quality
+        self._parts = parts
+        self._inner: Any = None
+
+    def generate(
+        self, chunks: Iterable[RenderClip], *, seed: int = 0, progress: Progress | None = None
+    ) -> Iterator[VideoClip]:
+        """Complete the clip window by window; memory does not grow with its length."""
+        from ex4d.generators.wan import WanGenerator, WanSettings
+
+        parts = self._parts if self._parts is not None else nano_parts()
+        settings = WanSettings(
+            steps=self.level.steps,
+            guidance=1.0,
+            fit="exact",
+            window=WINDOW_FRAMES,
+            overlap=OVERLAP_FRAMES,
+            erosion_px=1,
+            blackout=False,
+        )
+        self._inner = WanGenerator(parts, settings)
+        waiting: deque[tuple[np.ndarray, np.ndarray]] = deque()
+        small = self._small(chunks, waiting)
+        for clip in self._inner.generate(small, seed=seed, progress=progress):
+            frames = np.stack([_composed(frame, *waiting.popleft()) for frame in clip.frames])
+            yield VideoClip(frames, clip.fps)
+
+    def manifest(self) -> dict[str, object]:
+        """Quality and what the generator inside says."""
+        inner = {} if self._inner is None else self._inner.manifest()
+        return {**inner, "generator": self.name, "quality": self.quality}
+
+    def notes(self) -> list[str]:
+        """What the user should know of the last run."""
+        return [] if self._inner is None else self._inner.notes()
+
+    def _small(
+        self, chunks: Iterable[RenderClip], waiting: deque[tuple[np.ndarray, np.ndarray]]
+    ) -> Iterator[RenderClip]:
+        """The clip as the model sees it: filled, and small; the full-size fill waits for its refinement."""
+        kept: deque[RenderClip] = deque()
+
+        def tee() -> Iterator[RenderClip]:
+            for chunk in chunks:
+                kept.append(chunk)
+                yield chunk
+
+        for filled in Fill().generate(tee()):
+            chunk = kept.popleft()
+            known = chunk.mask if chunk.plate_mask is None else chunk.mask | chunk.plate_mask
+            waiting.extend(zip(filled.frames, known, strict=True))
+            hw = small_size(chunk.color.shape[1:3], self.level.short_px)
+            yield _resized(chunk, filled.frames, known, hw)
+
+
+def small_size(size_hw: tuple[int, ...], short_px: int, multiple: int = 16) -> tuple[int, int]:
+    """Size near `short_px` on the short side whose sides are multiples; never larger than the picture, rounded up."""
+    h, w = size_hw
+    scale = min(short_px / min(h, w), 1.0)
+    return max(round(h * scale / multiple), 1) * multiple, max(round(w * scale / multiple), 1) * multiple
+
+
+def _resized(chunk: RenderClip, filled: np.ndarray, known: np.ndarray, hw: tuple[int, int]) -> RenderClip:
+    import cv2
+
+    color = np.stack([cv2.resize(frame, hw[::-1], interpolation=cv2.INTER_AREA) for frame in filled])
+    share = np.stack([cv2.resize(m.astype(np.float32), hw[::-1], interpolation=cv2.INTER_AREA) for m in known])
+    empty = np.ones((len(chunk), *hw), np.float32)
+    return RenderClip(color, share > 0.5, empty, chunk.path, VideoClip(color, chunk.fps), chunk.fps)
+
+
+def _composed(generated: np.ndarray, filled: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Observed pixels untouched; generated ones rise from the fill, which meets the observed ones without a seam."""
+    import cv2
+
+    if known.all():
+        return filled
+    h, w = known.shape
+    up = cv2.resize(generated, (w, h), interpolation=cv2.INTER_CUBIC).astype(np.float32)
+    feather = max(FEATHER_SHARE * min(h, w), 1.0)
+    distance = cv2.distanceTransform((~known).astype(np.uint8), cv2.DIST_L2, 3) if known.any() else np.full((h, w), 1e9)
+    weight = np.clip(distance / feather, 0, 1).astype(np.float32)[..., None]
+    return np.rint(filled + weight * (up - filled)).clip(0, 255).astype(np.uint8)
+
+
+def nano_parts() -> WanParts:
+    """The embedded weights as parts of the Wan generator."""
+    import torch
+
+    from ex4d.generators.checkpoint import load_adapter
+    from ex4d.generators.lora import merge_lora
+    from ex4d.generators.parts import Lazy, TextEmbeddings, WanParts
+    from ex4d.generators.transformer import Ex4dTransformer
+    from ex4d.models.embedded import hashes, load_model, verified
+    from ex4d.models.video_autoencoder import VideoAutoencoder
+
+    adapter = load_adapter(verified("adapter.safetensors"))
+
+    def transformer() -> Ex4dTransformer:
+        model = load_model(Ex4dTransformer, "transformer")
+        merge_lora(model, adapter.update())
+        return model
+
+    transformer_part = Lazy(transformer)
+    text = TextEmbeddings(torch.zeros(1, 1, int(transformer_part.get().config["text_dim"])), None)
+    return WanParts(
+        name="nano",
+        transformer=transformer_part,
+        vae=Lazy(lambda: load_model(VideoAutoencoder, "autoencoder").to(memory_format=torch.channels_last)),
+        geometry_encoder=Lazy(adapter.geometry_encoder),
+        text=Lazy.of(text),
+        mask_affine=(1.0, 0.0),
+        text_tokens=None,
+        default_steps=1,
+        default_guidance=1.0,
+        max_frames=WINDOW_FRAMES,
+        manifest={"weights": hashes()},
+    )

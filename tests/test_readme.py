@@ -36,8 +36,7 @@ def test_links_lead_somewhere(name):
     text = re.sub(r"^```.*?^```", "", page(name), flags=re.M | re.S)
     targets = [target for target in re.findall(r"\]\(([^)#\s]+)", text) if "://" not in target]
     missing = [target for target in targets if not ((ROOT / name).parent / target).exists()]
-    # The teaser is drawn from a run and may be absent from a fresh working copy of an unfinished picture.
-    assert not [target for target in missing if not target.endswith("teaser.png")], missing
+    assert not missing
 
 
 def test_the_arabic_readme_keeps_step():

@@ -12,6 +12,7 @@ from wan_tiny import cut, frames_of, tiny_clip, tiny_parts, tiny_transformer
 
 from ex4d.conditioning.condition import ConditionRule, erode, make_condition
 from ex4d.errors import Cancelled, InputError
+from ex4d.generators.borrow import encoder_device, on_device
 from ex4d.generators.memory import Work
 from ex4d.generators.observed import alignment, feathered, paste_observed
 from ex4d.generators.parts import Lazy, TextEmbeddings
@@ -38,6 +39,19 @@ def test_one_seed_gives_one_video_however_it_is_cut(parts):
     record = generator.manifest()
     assert record["seed"] == 4 and record["windows"] == 1 and record["frames"] == 9
     assert 0 < record["alignments"][0]["observed_share"] <= 1 and "denoise" in record["seconds"]
+    assert record["image_tower"] == ["cpu"]
+
+
+def test_the_image_tower_visits_the_gpu_only_before_the_denoiser():
+    cpu, cuda = torch.device("cpu"), torch.device("cuda", 0)
+    assert encoder_device(cuda, cpu, denoiser_there=False) == cuda
+    assert encoder_device(cuda, cpu, denoiser_there=True) == cpu == encoder_device(cpu, cpu, denoiser_there=False)
+    module = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3)).eval()
+    home = [t.data_ptr() for t in (*module.parameters(), *module.buffers())]
+    with pytest.raises(RuntimeError), on_device(module, torch.device("meta")):
+        assert all(t.is_meta for t in (*module.parameters(), *module.buffers()))
+        raise RuntimeError
+    assert [t.data_ptr() for t in (*module.parameters(), *module.buffers())] == home
 
 
 @pytest.mark.parametrize("length", [1, 2, 6])

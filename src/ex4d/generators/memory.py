@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -228,6 +229,18 @@ def detect_device() -> Device:
         total = torch.mps.recommended_max_memory()
         return Device("Apple GPU", "mps", total, min(total, host), host_bytes=host)
     return Device("CPU", "cpu", 0, 0, host_bytes=host)
+
+
+def use_growing_segments() -> None:
+    """Let the CUDA allocator grow its segments instead of keeping one for each size that ever was.
+
+    Autoencoder, loading and denoiser leave segments of different sizes behind: an fp8 run reserved 22.3 GiB on an H100 where
+    weights and activations add up to 18.4. Call it before the first allocation; a user's own PYTORCH_CUDA_ALLOC_CONF stays.
+    """
+    if os.name == "nt" or any(name in os.environ for name in ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")):
+        return
+    setter = getattr(torch._C, "_accelerator_setAllocatorSettings", None) or torch.cuda.memory._set_allocator_settings
+    setter("expandable_segments:True")
 
 
 def parse_bytes(text: str) -> int:

@@ -85,7 +85,7 @@ class WanParts:
         text: Precomputed or lazily computed prompt embeddings.
         image_encoder: CLIP image tower whose last-but-one hidden states are the image tokens; None where the denoiser has none.
         device: Where the denoiser and the VAE compute.
-        image_device: Where the image tower computes; never beside a resident denoiser.
+        image_device: Where the image tower lives, and computes once the denoiser is on the GPU (before, it visits `device`).
         mask_affine: (scale, offset) applied to the -1..1 mask before the VAE.
         shift: Time shift of the schedule.
         text_tokens: Zero-pad text to this many tokens; None passes it as it is.

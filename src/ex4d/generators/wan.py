@@ -20,6 +20,7 @@ from ex4d.conditioning.condition import ConditionRule, erode, make_condition, ma
 from ex4d.conditioning.image import clip_pixels, image_condition, requantised
 from ex4d.errors import InputError
 from ex4d.generators.autoencoder import check_num_frames, decode_latents, encode_video, padded_length, strides, to_uint8
+from ex4d.generators.borrow import encoder_device, on_device
 from ex4d.generators.denoise import DenoiseInputs, DenoiseSettings, GuidanceGroup, GuidanceMode, denoise
 from ex4d.generators.memory import Work
 from ex4d.generators.observed import alignment, confident, paste_observed
@@ -88,6 +89,7 @@ class _Run:
     frames: int = 0
     working_hw: tuple[int, int] | None = None
     clean_first_frame: bool = True
+    image_tower: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     alignments: list[dict[str, float]] = field(default_factory=list)
 
@@ -272,6 +274,7 @@ class WanGenerator:
             if progress is not None and not parts.transformer.built:
                 progress(0, None, "loading the denoiser")
             transformer = parts.transformer.get()
+            _free_cache(device)  # what merging and quantising needed
         inputs = DenoiseInputs(noise, y, text, image_tokens, geometry)
         settings = replace(self.denoise_settings, state=self._state_file(number, seed, window))
         report = (lambda done, total: progress(done, total, f"denoising {label}")) if progress is not None else None
@@ -309,6 +312,8 @@ class WanGenerator:
         encoder = parts.geometry_encoder.get()
         with torch.no_grad():
             geometry = encoder(color_latents, mask_latents)
+        if device.type == "cuda":
+            parts.geometry_encoder.release()
         noise = torch.randn(
             color_latents.shape, generator=torch.Generator("cpu").manual_seed(seed), dtype=torch.float32
         )
@@ -326,11 +331,15 @@ class WanGenerator:
     def _image_tokens(self, first: Tensor) -> Tensor | None:
         if self.parts.image_encoder is None or not self.parts.first_frame:
             return None
+        parts = self.parts
         encoder = self.parts.image_encoder.get()
-        place = next(encoder.parameters())
-        pixels = clip_pixels(first.cpu()).to(place.device, place.dtype)
-        tokens = encoder(pixels, output_hidden_states=True).hidden_states[-2]
-        return tokens.float().to(self.parts.device)
+        device = encoder_device(parts.device, parts.image_device, parts.transformer.built)
+        self._run.image_tower.append(device.type)
+        pixels = clip_pixels(first.cpu())
+        with on_device(encoder, device):
+            dtype = next(encoder.parameters()).dtype
+            tokens = encoder(pixels.to(device, dtype), output_hidden_states=True).hidden_states[-2]
+            return tokens.float().to(parts.device)
 
     def _state_file(self, number: int, seed: int, window: _Window) -> Path | None:
         """Named by everything that decides the latents, so that another clip or setting never resumes this one."""

@@ -25,6 +25,7 @@ from ex4d.generators.memory import (
     detect_device,
     parse_bytes,
     plan_memory,
+    use_growing_segments,
 )
 from ex4d.generators.original import (
     file_shapes,
@@ -206,6 +207,7 @@ def _device(options: Wan14bOptions) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         plan_memory(ModelSize.of(CONFIG_14B), Work(49, (512, 512)), detect_device())  # raises: there is no CUDA GPU
+    use_growing_segments()
     return torch.device("cuda", torch.cuda.current_device())
 
 
@@ -315,7 +317,7 @@ def _vae(files: Wan14bFiles):
 
 
 def _image_encoder(files: Wan14bFiles):
-    """The image tower in float32 on the CPU: a second of work, and never beside a resident denoiser."""
+    """The image tower in float32 in host memory; it visits the GPU before the denoiser is there and never beside it."""
     if files.config.get("image_dim") is None:
         return None
     if files.diffusers:

@@ -263,7 +263,10 @@ def make_depth_file(source: VideoSource, config: RunConfig, result: RunResult, p
         writer.write(first)
         for clip in clips:
             writer.write(clip)
-    result.details["depth"] = estimator.manifest()
+    if cuts := source.cuts():
+        shown = ", ".join(map(str, cuts[:8])) + (", ..." if len(cuts) > 8 else "")
+        result.note(f"a new shot begins at frame {shown}: a path is made for one shot; pick one with --start and --frames")
+    result.details["depth"] = {**estimator.manifest(), "cuts": cuts}
     for note in getattr(estimator, "notes", lambda: [])():
         result.note(note)
     return [DEPTH]

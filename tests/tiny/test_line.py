@@ -121,6 +121,18 @@ def test_the_released_180_says_that_it_is_none(clip, capsys):
     assert "45" in " ".join(json.loads((folder / "out" / "manifest.json").read_text())["warnings"])
 
 
+def test_a_shot_cut_is_named(tmp_path, capsys):
+    rng = np.random.default_rng(1)
+    shots = [np.kron(rng.integers(0, 255, (6, 8, 3)), np.ones((8, 8, 1))).astype(np.uint8) for _ in range(2)]
+    with VideoWriter(tmp_path / "cut.mkv", Fraction(24), lossless=True) as writer:
+        for shot in shots:
+            writer.write(np.repeat(shot[None], 12, axis=0))
+    args = [str(tmp_path / "cut.mkv"), "--depth", "plane", "--out", str(tmp_path / "out"), "--camera", "static"]
+    for _ in range(2):  # the second call keeps the stage and still says so
+        assert main(["render", *args]) == 0
+        assert "a new shot begins at frame 12" in capsys.readouterr().err
+
+
 def test_mesh_command_writes_meshes(clip):
     folder, _, _ = clip
     args = [

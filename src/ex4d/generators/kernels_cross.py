@@ -34,7 +34,7 @@ def attend(
         if WIDE:
             k = k.to(tl.float32)
         score = tl.dot(q, tl.trans(k)) * scale
-        score += tl.where(key == num_keys - 1, log_last, 0.0)[None, :]
+        score += ((key == num_keys - 1).to(tl.float32) * log_last)[None, :]
         score = tl.where(live[None, :], score, float("-inf"))
         peak = tl.maximum(highest, tl.max(score, axis=1))
         weight = tl.exp2(score - peak[:, None])

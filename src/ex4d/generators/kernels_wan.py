@@ -93,7 +93,7 @@ def norm_rotate(
     one GPU, or one buffer cut by the GPU that will see these heads, ready to be exchanged.
     """
     row = tl.program_id(0).to(tl.int64)
-    part = tl.program_id(1)
+    part = tl.program_id(1).to(tl.int64)
     cols = tl.arange(0, BLOCK)
     live = cols < n
     rank = cols // local

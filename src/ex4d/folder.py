@@ -125,7 +125,7 @@ class RenderFolder:
             stop = start + len(color)
             part = {name: next(chunks).frames for name, chunks in more.items()}
             z = (
-                np.ones(color.frames.shape[:3], np.float32)
+                np.full(color.frames.shape[:3], np.inf, np.float32)
                 if depth is None
                 else depth.read(start, stop).astype(np.float32)
             )

@@ -154,3 +154,18 @@ def test_plane_depth_needs_no_file(clip):
     out = folder / "p"
     assert main(["run", str(folder / "in.mkv"), "--depth", "plane", "--frames", "5", "--out", str(out)]) == 0
     assert open_depth(out / "depth.npz").num_frames == 5
+
+
+def test_a_pair_of_the_release_is_completed_without_depth_or_cameras(tmp_path, capsys):
+    rng = np.random.default_rng(2)
+    frames = np.repeat(np.kron(rng.integers(0, 255, (1, 6, 8, 3)), np.ones((1, 8, 8, 1))).astype(np.uint8), 5, axis=0)
+    mask = np.full((5, 48, 64, 3), 255, np.uint8)
+    mask[1:, :, 40:] = 0
+    for name, video in (("color_60.mp4", frames * (mask > 0)), ("mask_60.mp4", mask)):
+        with VideoWriter(tmp_path / name, Fraction(30)) as writer:
+            writer.write(video)
+    assert main(["generate", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    (clip,) = RenderFolder(tmp_path).chunks()
+    assert clip.mask[0].all() and not clip.mask[1:, :, 42:].any() and np.isinf(clip.depth).all()
+    made = read_video(tmp_path / "out" / "output.mp4")
+    assert made.frames[2, :, 44:].mean() > 40, "the unseen part is filled, not black"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import statistics
 import sys
 import time
@@ -12,12 +13,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+# As the preset asks for, and before torch reads it.
+os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+
 import torch
 from torch import Tensor, nn
 
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT / "src") not in sys.path:
     sys.path.insert(0, str(ROOT / "src"))
+
+from diffusers.models.transformers.transformer_wan import WanAttnProcessor  # noqa: E402
 
 from ex4d.generators.checkpoint import Adapter, AdapterConfig  # noqa: E402
 from ex4d.generators.geometry_encoder import GeometryEncoder  # noqa: E402
@@ -219,11 +225,13 @@ def peak_gib() -> float:
     return torch.cuda.max_memory_reserved() / GIB if torch.cuda.is_available() else 0.0
 
 
-def limit_memory(gib: float) -> None:
-    """Make the allocator fail above this."""
+def limit_memory(gib: float | None) -> None:
+    """Make the allocator fail above this; None lets it have everything. Peaks count from here."""
     if torch.cuda.is_available():
+        collect()
         total = torch.cuda.get_device_properties(0).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, gib * GIB / total))
+        torch.cuda.set_per_process_memory_fraction(1.0 if gib is None else min(1.0, gib * GIB / total))
+        torch.cuda.reset_peak_memory_stats()
 
 
 def machine() -> str:
@@ -237,6 +245,27 @@ def save_json(path: Path, record: dict[str, Any]) -> None:
     """Write a part's result."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+class ReleasedProcessor(WanAttnProcessor):
+    """Diffusers' attention with the released rotation: complex float64 products of float64 copies, rounded afterwards (METHOD 6.7)."""
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, rotary_emb=None):
+        if rotary_emb is None:
+            return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask)
+        q, k, v = attn.norm_q(attn.to_q(hidden_states)), attn.norm_k(attn.to_k(hidden_states)), attn.to_v(hidden_states)
+        cos, sin = rotary_emb
+        turn = torch.complex(cos[..., 0::2].double(), sin[..., 1::2].double())
+        q, k, v = (x.unflatten(2, (attn.heads, -1)) for x in (q, k, v))
+        q, k = (self._rotated(x, turn).to(v.dtype) for x in (q, k))
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        out = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+        return attn.to_out[0](out.transpose(1, 2).flatten(2))
+
+    @staticmethod
+    def _rotated(x: Tensor, turn: Tensor) -> Tensor:
+        pairs = torch.view_as_complex(x.double().unflatten(-1, (-1, 2)))
+        return torch.view_as_real(pairs * turn).flatten(-2)
 
 
 class ReleasedBlock(Ex4dBlock):

@@ -46,7 +46,7 @@ def run(model, scene: Scene, group) -> tuple[float, torch.Tensor]:
 
     values = scene.inputs()
     noise, y = values["hidden_states"][:, :16].contiguous(), values["hidden_states"][:, 16:].contiguous()
-    text = TextEmbeddings(values["encoder_hidden_states"], values["encoder_hidden_states"].flip(1).contiguous())
+    text = TextEmbeddings(values["encoder_hidden_states"], -values["encoder_hidden_states"])
     inputs = DenoiseInputs(noise, y, text, values["encoder_hidden_states_image"], values["geometry"])
     settings = DenoiseSettings(steps=STEPS)
     latents = denoise(model, inputs, settings, group=group)

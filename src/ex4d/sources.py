@@ -57,6 +57,25 @@ def _open_video_depth(path: Path) -> DepthMaps:
     return DepthMaps(read, source.num_frames, source.size_hw, "disparity", name=str(path))
 
 
+def depth_of_part(maps: DepthMaps, source: VideoSource) -> DepthMaps:
+    """The maps of the frames that `--start` and `--frames` picked, when the file holds the whole video's; else the maps."""
+    from ex4d.io.video import open_video
+
+    first = round(source.start_s * float(source.fps))
+    if maps.num_frames == source.num_frames or first + source.num_frames > maps.num_frames:
+        return maps
+    if open_video(source.path).num_frames != maps.num_frames:
+        return maps
+    part = slice(first, first + source.num_frames)
+    return replace(
+        maps,
+        read=lambda start, stop: maps.read(first + start, first + stop),
+        num_frames=source.num_frames,
+        K=maps.K[part] if maps.K is not None and maps.K.ndim == 3 else maps.K,
+        cam_from_world=None if maps.cam_from_world is None else maps.cam_from_world[part],
+    )
+
+
 def with_clean_edges(clips: Iterator[DepthClip], source: VideoSource) -> Iterator[DepthClip]:
     """The same depth without flying pixels (`depth.edges`)."""
     from ex4d.depth.edges import clean_edges

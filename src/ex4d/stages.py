@@ -15,7 +15,8 @@ from ex4d.errors import InputError
 from ex4d.folder import RenderFolder, RenderWriter
 from ex4d.footage import FileFootage
 from ex4d.geometry.mesh_rule import DepthRange, MeshRule
-from ex4d.io.arrays import DepthFile, DepthWriter, open_depth
+from ex4d.io.arrays import DepthFile, DepthWriter
+from ex4d.io.arrays import open_depth as open_depth_file
 from ex4d.io.atomic import ensure_dir
 from ex4d.io.manifest import content_key, is_done, mark_done, write_manifest
 from ex4d.io.video import VideoSource, VideoWriter, open_video
@@ -229,14 +230,13 @@ def _stage(result: RunResult, name: str, key: str, work: Callable[[], list[str]]
         record.write_text(json.dumps(kept), encoding="utf-8")
         mark_done(result.out, name, key, files)
         result.seconds[name] = round(time.perf_counter() - begin, 3)
-    return lambda: open_depth(result.out / DEPTH)
+    return lambda: open_depth_file(result.out / DEPTH)
 
 
 def make_depth_file(source: VideoSource, config: RunConfig, result: RunResult, progress: Progress | None) -> list[str]:
     """depth.npz of the clip."""
     from ex4d.depth.resolve import make_depth
-    from ex4d.sources import open_depth as open_maps
-    from ex4d.sources import with_clean_edges, with_source_cameras
+    from ex4d.sources import depth_of_part, open_depth, with_clean_edges, with_source_cameras
 
     estimator = make_depth(
         config.depth,
@@ -246,7 +246,7 @@ def make_depth_file(source: VideoSource, config: RunConfig, result: RunResult, p
         preset_reference=config.reference,
         kind=config.depth_kind,  # type: ignore[arg-type]
         fill_holes=config.fill_holes,
-        open_depth=open_maps,
+        open_depth=lambda path: depth_of_part(open_depth(path), source),
         **config.depth_options,
     )
     step = chunk_frames(source.size_hw)
@@ -265,7 +265,9 @@ def make_depth_file(source: VideoSource, config: RunConfig, result: RunResult, p
             writer.write(clip)
     if cuts := source.cuts():
         shown = ", ".join(map(str, cuts[:8])) + (", ..." if len(cuts) > 8 else "")
-        result.note(f"a new shot begins at frame {shown}: a path is made for one shot; pick one with --start and --frames")
+        result.note(
+            f"a new shot begins at frame {shown}: a path is made for one shot; pick one with --start and --frames"
+        )
     result.details["depth"] = {**estimator.manifest(), "cuts": cuts}
     for note in getattr(estimator, "notes", lambda: [])():
         result.note(note)

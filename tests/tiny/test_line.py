@@ -114,6 +114,12 @@ def test_reference_keeps_the_first_frame_whole(clip):
     np.testing.assert_array_equal(first.color[0], video.frames[0])
 
 
+def test_a_part_of_the_video_takes_its_part_of_the_depth(clip):
+    folder, _, depth = clip
+    assert run(folder, "--camera", "static", "--start", "0.125", "--frames", "4") == 0
+    np.testing.assert_array_equal(open_depth(folder / "out" / "depth.npz").read(0, 4), depth.depth[3:7])
+
+
 def test_the_released_180_says_that_it_is_none(clip, capsys):
     folder, _, _ = clip
     assert run(folder, "--camera", "180") == 0

@@ -104,7 +104,8 @@ def test_both_cross_attentions_in_one_pass(words):
         q_, k_, v_ = (x.unflatten(2, (heads, head)).transpose(1, 2) for x in (q, k, v))
         return F.scaled_dot_product_attention(q_, k_, v_).transpose(1, 2).flatten(2)
 
-    close(out, attend(image_k, image_v) + attend(text, text_v), 1e-5)
+    # A GPU multiplies float32 tiles with ten mantissa bits; bfloat16 is what is used there.
+    close(out, attend(image_k, image_v) + attend(text, text_v), 1e-5 if DEVICE == "cpu" else 5e-3)
 
 
 CONFIG = {**TINY, "num_attention_heads": 2, "attention_head_dim": 16, "added_kv_proj_dim": 32, "ffn_dim": 64}

@@ -62,7 +62,12 @@ def _warps(block: int) -> int:
     return min(16, max(1, block // 1024))
 
 
-@custom_op("ex4d::residual_norm", mutates_args=())
+@custom_op(
+    "ex4d::residual_norm",
+    mutates_args=(),
+    schema="(Tensor residual, Tensor? update, Tensor? gate, Tensor factor, Tensor shift, float eps, ScalarType out_dtype)"
+    " -> (Tensor, Tensor, Tensor)",
+)
 def residual_norm(
     residual: Tensor,
     update: Tensor | None,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from fractions import Fraction
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -371,7 +370,6 @@ def complete(
     *,
     audio: Path | None = None,
     audio_start_s: float = 0.0,
-    fps: Fraction | None = None,
 ) -> None:
     """Write output.mp4 and preview.png of a render folder into `out`."""
     from ex4d.contact import ContactSheet
@@ -381,7 +379,7 @@ def complete(
             progress(done, _total or folder.num_frames, what)
 
     sheet = ContactSheet(np.linspace(0, folder.num_frames - 1, 5).round().astype(int).tolist())
-    with VideoWriter(out / OUTPUT, fps or folder.fps, audio_from=audio, audio_start_s=audio_start_s) as writer:
+    with VideoWriter(out / OUTPUT, folder.fps, audio_from=audio, audio_start_s=audio_start_s) as writer:
         done = 0
         for clip in generator.generate(sheet.watch(folder.chunks()), seed=seed, progress=tell):
             writer.write(clip.frames)
@@ -395,8 +393,3 @@ def complete(
 def _plays_forward(path: CameraPath) -> bool:
     """Whether time runs as in the source, so that its sound still fits."""
     return bool(np.allclose(path.source_time, np.arange(len(path)), atol=0.5))
-
-
-def with_out(config: RunConfig, out: Path) -> RunConfig:
-    """The same run into another folder."""
-    return replace(config, out=out)

@@ -76,6 +76,54 @@ def depth_of_part(maps: DepthMaps, source: VideoSource) -> DepthMaps:
     )
 
 
+def is_brought(spec: str) -> bool:
+    """Whether a depth option names a file or folder of the user's own."""
+    return Path(spec).exists() and not spec.startswith("plane")
+
+
+def repairs_edges(spec: str, clean: bool | None, reference: bool) -> bool:
+    """Whether flying pixels are repaired: as asked; unasked for depth models only, and not in the released behaviour."""
+    return not (is_brought(spec) or spec.startswith("plane") or reference) if clean is None else clean
+
+
+def placed_depth(
+    clips: Iterator[DepthClip],
+    source: VideoSource,
+    spec: str,
+    result: RunResult,
+    *,
+    clean: bool | None = None,
+    reference: bool = False,
+    source_cameras: str = "static",
+) -> Iterator[DepthClip]:
+    """An estimator's depth with repaired edges and source cameras, as asked.
+
+    Args:
+        clips: Depth of the source's frames.
+        source: The video.
+        spec: The depth option; brought depth counts as exact.
+        result: Takes notes and details.
+        clean, reference: As in `repairs_edges`.
+        source_cameras: As in `with_source_cameras`.
+    """
+    if repairs_edges(spec, clean, reference):
+        clips = with_clean_edges(clips, source)
+    return with_source_cameras(clips, source, source_cameras, result, sensor=is_brought(spec))
+
+
+def write_depth_clips(path: Path, clips: Iterator[DepthClip], source: VideoSource, *, half: bool = False) -> None:
+    """depth.npz of a clip; the first chunk is there before a folder is made, so bad input leaves nothing behind."""
+    from ex4d.io.atomic import ensure_dir
+
+    first = next(clips, None)
+    if first is None:
+        raise InputError(f"no frames in {source.path}", "a video with at least one frame")
+    ensure_dir(path.parent)
+    with arrays.DepthWriter(path, source.num_frames, source.fps, half=half) as writer:
+        for clip in chain([first], clips):
+            writer.write(clip)
+
+
 def with_clean_edges(clips: Iterator[DepthClip], source: VideoSource) -> Iterator[DepthClip]:
     """The same depth without flying pixels (`depth.edges`)."""
     from ex4d.depth.edges import clean_edges

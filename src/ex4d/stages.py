@@ -14,7 +14,7 @@ from ex4d.errors import InputError
 from ex4d.folder import RenderFolder, RenderWriter
 from ex4d.footage import FileFootage
 from ex4d.geometry.mesh_rule import DepthRange, MeshRule
-from ex4d.io.arrays import DepthFile, DepthWriter
+from ex4d.io.arrays import DepthFile
 from ex4d.io.arrays import open_depth as open_depth_file
 from ex4d.io.atomic import ensure_dir
 from ex4d.io.manifest import content_key, is_done, mark_done, write_manifest
@@ -235,7 +235,7 @@ def _stage(result: RunResult, name: str, key: str, work: Callable[[], list[str]]
 def make_depth_file(source: VideoSource, config: RunConfig, result: RunResult, progress: Progress | None) -> list[str]:
     """depth.npz of the clip."""
     from ex4d.depth.resolve import make_depth
-    from ex4d.sources import depth_of_part, open_depth, with_clean_edges, with_source_cameras
+    from ex4d.sources import depth_of_part, open_depth, placed_depth, write_depth_clips
 
     estimator = make_depth(
         config.depth,
@@ -250,18 +250,16 @@ def make_depth_file(source: VideoSource, config: RunConfig, result: RunResult, p
     )
     step = chunk_frames(source.size_hw)
     clips = estimator.estimate(source.chunks(step), seed=config.seed, progress=progress)
-    brought = Path(config.depth).exists()
-    model = not brought and not config.depth.startswith("plane")
-    if model and not config.reference if config.clean_edges is None else config.clean_edges:
-        clips = with_clean_edges(clips, source)
-    clips = with_source_cameras(clips, source, config.source_cameras, result, sensor=brought)
-    first = next(clips, None)
-    if first is None:
-        raise InputError(f"no frames in {source.path}", "a video with at least one frame")
-    with DepthWriter(config.out / DEPTH, source.num_frames, source.fps) as writer:
-        writer.write(first)
-        for clip in clips:
-            writer.write(clip)
+    clips = placed_depth(
+        clips,
+        source,
+        config.depth,
+        result,
+        clean=config.clean_edges,
+        reference=config.reference,
+        source_cameras=config.source_cameras,
+    )
+    write_depth_clips(config.out / DEPTH, clips, source)
     if cuts := source.cuts():
         shown = ", ".join(map(str, cuts[:8])) + (", ..." if len(cuts) > 8 else "")
         result.note(

@@ -103,10 +103,8 @@ def depth(
     source = open_video(video, start=start, frames=frames, size_hw=parse_size(size))
     folder = out or Path("out") / f"{video.stem}_depth"
     estimator = _estimator(source, model, options, prompt, depth_kind, fill_holes, scale, fov, reference, folder)
-    brought = Path(model).exists() and not model.startswith("plane")
-    clean = (not brought and model != "plane" and not reference) if clean_edges is None else clean_edges
     summary = _write(
-        source, estimator, folder, video, model, source_cameras, brought, clean, confidence, preview, half, seed
+        source, estimator, folder, video, model, source_cameras, reference, clean_edges, confidence, preview, half, seed
     )
     print(f"{folder} ({', '.join(f'{name} {value:.4g}' for name, value in summary.items())})")
     return 0
@@ -157,8 +155,8 @@ def _write(
     video: Path,
     model: str,
     source_cameras: str,
-    brought: bool,
-    clean: bool,
+    reference: bool,
+    clean: bool | None,
     confidence: bool,
     preview: bool,
     half: bool,
@@ -167,26 +165,17 @@ def _write(
     import shutil
 
     from ex4d.cli.shared import progress_bars, say
-    from ex4d.io.arrays import DepthWriter
-    from ex4d.io.atomic import ensure_dir
     from ex4d.io.manifest import write_manifest
-    from ex4d.sources import with_clean_edges, with_source_cameras
+    from ex4d.sources import placed_depth, repairs_edges, write_depth_clips
     from ex4d.stages import RunResult
 
-    result = RunResult(folder)
+    result, cleaned = RunResult(folder), repairs_edges(model, clean, reference)
     with progress_bars() as progress:
         clips = estimator.estimate(source.chunks(16), seed=seed, progress=progress)
-        if clean:
-            clips = with_clean_edges(clips, source)
-        clips = with_source_cameras(clips, source, source_cameras, result, sensor=brought)
-        first = next(clips, None)  # everything that can be wrong with the input is known before a folder is made
-        if first is None:
-            raise InputError(f"no frames in {source.path}", "a video with at least one frame")
-        ensure_dir(folder)
-        with DepthWriter(folder / "depth.npz", source.num_frames, source.fps, half=half) as writer:
-            writer.write(first)
-            for clip in clips:
-                writer.write(clip)
+        clips = placed_depth(
+            clips, source, model, result, clean=clean, reference=reference, source_cameras=source_cameras
+        )
+        write_depth_clips(folder / "depth.npz", clips, source, half=half)
         summary = _second_look(source, folder, confidence, preview)
     manifest = estimator.manifest()
     for note in getattr(estimator, "notes", lambda: [])():
@@ -194,7 +183,7 @@ def _write(
     say([*source.notes, *result.notes, f"intrinsics: {manifest.get('intrinsics', '?')}"])
     write_manifest(
         folder / "depth_manifest.json",
-        config={"model": model, "source_cameras": source_cameras, "clean_edges": clean, "half": half},
+        config={"model": model, "source_cameras": source_cameras, "clean_edges": cleaned, "half": half},
         seed=seed,
         inputs={"video": video},
         warnings=result.notes,

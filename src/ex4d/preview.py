@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 from ex4d.cameras.resolve import make_path
 from ex4d.cameras.subject import Subject, find_subject
 from ex4d.errors import InputError
-from ex4d.geometry.frames import eye_in_world, invert_rigid
+from ex4d.geometry.frames import eye_in_world
 from ex4d.geometry.mesh_rule import DepthRange, MeshRule
 from ex4d.geometry.pinhole import project, resize_intrinsics
 from ex4d.geometry.relative import RelativeTo, place_path
@@ -400,8 +400,3 @@ def render_picks(
     size = (render.color.shape[2], render.color.shape[1])
     source = np.stack([cv2.resize(video.frames[i], size, interpolation=cv2.INTER_AREA) for i in index])
     return render.color, render.mask, source
-
-
-def world_from_first(path: CameraPath) -> Float64[np.ndarray, "time 3"]:
-    """Eyes of a path, for drawing it from above."""
-    return invert_rigid(path.cam_from_world)[:, :3, 3]

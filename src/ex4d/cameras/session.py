@@ -16,7 +16,7 @@ from jaxtyping import Float64
 
 from ex4d.cameras.keyframes import Key, sample_keys
 from ex4d.cameras.remap import remap_time
-from ex4d.cameras.splines import screw, se3_exp, se3_log, spline_poses
+from ex4d.cameras.splines import screw, se3_exp, spline_poses
 from ex4d.cameras.subject import Subject
 from ex4d.errors import InputError
 from ex4d.geometry.frames import invert_rigid
@@ -166,11 +166,6 @@ def undo(session: Session) -> Session:
 def redo(session: Session) -> Session:
     """What the last `undo` left; itself when there is none."""
     return session if session.future is None else session.future
-
-
-def key_distance(a: Key, b: Key) -> float:
-    """Length of the screw motion from one key to another (rotation in radians and translation together)."""
-    return float(np.linalg.norm(se3_log(invert_rigid(a.world_from_cam) @ b.world_from_cam)))
 
 
 def _state_at(session: Session, share: float) -> tuple[Float64[np.ndarray, "4 4"], float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,8 +115,3 @@ def kind_of(config: Any, family: Family) -> Kind:
     if family == "depth_anything" and config.depth_estimation_type == "relative":
         return "disparity"
     return "metric"
-
-
-def focal_to_fov_deg(focal_px: float, width: int) -> float:
-    """Horizontal field of view."""
-    return math.degrees(2 * math.atan2(width, 2 * focal_px))

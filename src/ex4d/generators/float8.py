@@ -157,9 +157,3 @@ def fuses_bias(device: torch.device) -> bool:
     except RuntimeError:
         return False
     return True
-
-
-def fp8_supported(device: torch.device | str) -> bool:
-    """Whether rowwise fp8 products run on this device (compute capability 8.9 and newer)."""
-    device = torch.device(device)
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 9)

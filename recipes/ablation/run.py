@@ -197,7 +197,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="how many; 0 only trains the base")
+    parser.add_argument("--first-seed", type=int, default=0, help="to spread seeds over processes, each with its own --out")
     parser.add_argument("--sampling-steps", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=9.0, help="start no run after this")
     parser.add_argument("--tiny", action="store_true")
@@ -219,7 +220,7 @@ def main() -> None:
         print(f"base trained in {time.time() - start:.0f} s", flush=True)
     done = args.out / "results.jsonl"
     rows = [json.loads(line) for line in done.read_text().splitlines()] if done.exists() else []
-    for seed in range(args.seeds):
+    for seed in range(args.first_seed, args.first_seed + args.seeds):
         for name in MIXTURES:
             if any(r["mixture"] == name and r["seed"] == seed for r in rows):
                 continue

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 
@@ -22,13 +24,19 @@ def flicker(frames: np.ndarray) -> float:
     return float(np.mean([cv2.absdiff(a, b).mean() for a, b in zip(frames, frames[1:], strict=False)]) / 255)
 
 
-def excess_flicker(frames: np.ndarray, truth: np.ndarray) -> float:
-    """Mean absolute difference between the changes of a clip and those of the true one, 0..1; 0 for the truth itself."""
+def excess_flicker(frames: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = None) -> float:
+    """Mean absolute difference between the changes of a clip and those of the true one, 0..1; 0 for the truth itself.
+
+    With `mask` [T, H, W], over pixels that are in it at both times; NaN where there are none.
+    """
     check_pair(frames, truth)
     if len(frames) < 2:
         return 0.0
     change = [np.diff(x.astype(np.int16), axis=0) for x in (frames, truth)]
-    return float(np.abs(change[0] - change[1]).mean() / 255)
+    difference = np.abs(change[0] - change[1])
+    if mask is not None:
+        difference = difference[mask[:-1] & mask[1:]]
+    return float(difference.mean() / 255) if difference.size else math.nan
 
 
 def optical_flow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -44,6 +52,14 @@ def warp(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
     return cv2.remap(picture, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
+def seen_motion(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Flow from `a` to `b` and where to trust it: bool [H, W], False for what is hidden in `b`."""
+    forward, backward = optical_flow(a, b), optical_flow(b, a)
+    back = warp(backward, forward)
+    slack = FLOW_SLACK_PX + 0.01 * ((forward**2).sum(-1) + (back**2).sum(-1))
+    return forward, ((forward + back) ** 2).sum(-1) <= slack
+
+
 def warp_error(frames: np.ndarray, flow_from: np.ndarray | None = None) -> float:
     """Root mean squared difference (0..255) between each frame and the next one warped back onto it, where not hidden.
 
@@ -55,10 +71,7 @@ def warp_error(frames: np.ndarray, flow_from: np.ndarray | None = None) -> float
     check_pair(frames, motion)
     total, count = 0.0, 0
     for t in range(len(frames) - 1):
-        forward, backward = optical_flow(motion[t], motion[t + 1]), optical_flow(motion[t + 1], motion[t])
-        back = warp(backward, forward)
-        slack = FLOW_SLACK_PX + 0.01 * ((forward**2).sum(-1) + (back**2).sum(-1))
-        visible = ((forward + back) ** 2).sum(-1) <= slack
+        forward, visible = seen_motion(motion[t], motion[t + 1])
         difference = frames[t].astype(np.float32) - warp(frames[t + 1].astype(np.float32), forward)
         total += float((difference[visible] ** 2).sum())
         count += 3 * int(visible.sum())

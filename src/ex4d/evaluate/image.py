@@ -86,21 +86,32 @@ def ssim(a: np.ndarray, b: np.ndarray, mask: np.ndarray | None = None, border: b
     return float(values.mean()) if values.size else math.nan
 
 
-def ms_ssim(a: np.ndarray, b: np.ndarray) -> float:
+def ms_ssim(a: np.ndarray, b: np.ndarray, mask: np.ndarray | None = None, border: bool = False) -> float:
     """Five-scale SSIM as in torchmetrics: negative contrast counts as 0, the last scale keeps its mirrored border.
 
-    Sides must exceed 160 px.
+    Args:
+        a, b: Pictures of one size; sides must exceed 160 px unless `border`.
+        mask: bool [H, W]: at each scale the index map is averaged over these pixels (a coarse pixel counts by its share of
+            them). Windows reach beyond the mask: paste the reference there if only the masked pixels are in question.
+        border: True counts all pixels of every scale, mirrored (holes are often at the border); False as in `ssim`.
     """
     check_pair(a, b)
-    _check_side(a, (2 * SSIM_RADIUS) * 2 ** (len(MS_SSIM_WEIGHTS) - 1) + 1, "MS-SSIM")
+    least = (2 * SSIM_RADIUS) * 2 ** (len(MS_SSIM_WEIGHTS) - 1) + 1
+    _check_side(a, 2 ** (len(MS_SSIM_WEIGHTS) - 1) if border else least, "MS-SSIM")
     x, y = a.astype(np.float64), b.astype(np.float64)
+    share = np.ones(a.shape[:2]) if mask is None else mask.astype(np.float64)
     score = 1.0
     for scale, weight in enumerate(MS_SSIM_WEIGHTS):
         whole, contrast = ssim_maps(x, y)
         last = scale == len(MS_SSIM_WEIGHTS) - 1
-        score *= max(float((whole if last else _inner(contrast)).mean()), 0.0) ** weight
+        index, counted = (whole if last else contrast).mean(-1), share
+        if not (last or border):
+            index, counted = _inner(index), _inner(share)
+        if not counted.any():
+            return math.nan
+        score *= max(float(np.average(index, weights=counted)), 0.0) ** weight
         if not last:
-            x, y = _halved(x), _halved(y)
+            x, y, share = _halved(x), _halved(y), _halved(share[..., None])[..., 0]
     return score
 
 
@@ -123,8 +134,17 @@ def gmsd(a: np.ndarray, b: np.ndarray, mask: np.ndarray | None = None) -> float:
     return float(similarity.std(ddof=1)) if similarity.size > 1 else math.nan
 
 
+def gradient_magnitude(picture: np.ndarray) -> np.ndarray:
+    """Prewitt's gradient of the luma, levels a pixel, float64 [H, W]; the outermost pixels see zeros beyond the edge."""
+    return _prewitt(_luma(picture))
+
+
+def _luma(x: np.ndarray) -> np.ndarray:
+    return x.astype(np.float64) @ [0.299, 0.587, 0.114]
+
+
 def _luma_half(x: np.ndarray) -> np.ndarray:
-    luma = x.astype(np.float64) @ [0.299, 0.587, 0.114]
+    luma = _luma(x)
     padded = np.pad(luma, ((0, 1), (0, 1)))  # zeros beyond the lower right edge, as conv2(..., 'same') has them
     return ((padded[:-1, :-1] + padded[1:, :-1] + padded[:-1, 1:] + padded[1:, 1:]) / 4)[::2, ::2]
 

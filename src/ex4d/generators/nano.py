@@ -17,7 +17,9 @@ from ex4d.generators.fill import Fill
 from ex4d.types import Progress, RenderClip, VideoClip
 
 if TYPE_CHECKING:
-    from ex4d.generators.parts import WanParts
+    from ex4d.generators.base import Generator
+    from ex4d.generators.checkpoint import Adapter
+    from ex4d.generators.parts import Lazy, WanParts
 
 Quality = Literal["draft", "default", "best"]
 
@@ -46,16 +48,24 @@ class Nano:
         quality: "draft", "default" or "best".
         steps: Denoising steps instead of the quality's.
         parts: Other weights than the embedded ones.
+        fill: What makes the first guess; `Fill` unless it was made before.
     """
 
     name = "nano"
 
-    def __init__(self, quality: Quality = "default", steps: int | None = None, parts: WanParts | None = None) -> None:
+    def __init__(
+        self,
+        quality: Quality = "default",
+        steps: int | None = None,
+        parts: WanParts | None = None,
+        fill: Generator | None = None,
+    ) -> None:
         if quality not in LEVELS:
             raise InputError(f"quality {quality!r}", f"one of {', '.join(LEVELS)}", "--quality default")
         self.level = LEVELS[quality] if steps is None else replace(LEVELS[quality], steps=steps)
         self.quality = quality
         self._parts = parts
+        self._fill: Generator = fill or Fill()
         self._inner: Any = None
 
     def generate(
@@ -101,7 +111,7 @@ class Nano:
                 kept.append(chunk)
                 yield chunk
 
-        for filled in Fill().generate(tee()):
+        for filled in self._fill.generate(tee()):
             chunk = kept.popleft()
             known = chunk.mask if chunk.plate_mask is None else chunk.mask | chunk.plate_mask
             waiting.extend(zip(filled.frames, known, strict=True))
@@ -141,34 +151,65 @@ def _composed(generated: np.ndarray, filled: np.ndarray, known: np.ndarray) -> n
 
 def nano_parts() -> WanParts:
     """The embedded weights as parts of the Wan generator."""
-    import torch
-
     from ex4d.generators.checkpoint import load_adapter
-    from ex4d.generators.lora import merge_lora
-    from ex4d.generators.parts import Lazy, TextEmbeddings, WanParts
+    from ex4d.generators.parts import Lazy
     from ex4d.generators.transformer import Ex4dTransformer
     from ex4d.models.embedded import hashes, load_model, verified
     from ex4d.models.video_autoencoder import VideoAutoencoder
 
-    adapter = load_adapter(verified("adapter.safetensors"))
+    return assembled(
+        Lazy(lambda: load_model(Ex4dTransformer, "transformer")),
+        Lazy(lambda: load_model(VideoAutoencoder, "autoencoder")),
+        load_adapter(verified("adapter.safetensors")),
+        {"weights": hashes()},
+    )
 
-    def transformer() -> Ex4dTransformer:
-        model = load_model(Ex4dTransformer, "transformer")
-        merge_lora(model, adapter.update())
-        return model
 
-    transformer_part = Lazy(transformer)
-    text = TextEmbeddings(torch.zeros(1, 1, int(transformer_part.get().config["text_dim"])), None)
+def assembled(
+    transformer: Lazy[Any],
+    autoencoder: Lazy[Any],
+    adapter: Adapter | None,
+    manifest: dict[str, Any],
+    device: str = "cpu",
+) -> WanParts:
+    """Parts of the Wan generator from models of the embedded kind.
+
+    Args:
+        transformer: The base denoiser; the adapter's LoRA is merged into it.
+        autoencoder: The video autoencoder.
+        adapter: None leaves the base alone, which then sees no more than the first frame (an ablation).
+        manifest: What an output should say of these weights.
+        device: Where everything computes.
+    """
+    import torch
+
+    from ex4d.generators.lora import merge_lora
+    from ex4d.generators.parts import Lazy, TextEmbeddings, WanParts
+
+    place = torch.device(device)
+
+    def merged() -> Any:
+        model = transformer.get()
+        if adapter is not None:
+            merge_lora(model, adapter.update())
+        return model.to(place)
+
+    def geometry_encoder() -> Any:
+        return (lambda *_: None) if adapter is None else adapter.geometry_encoder().to(place)
+
+    denoiser = Lazy(merged)
+    text = TextEmbeddings(torch.zeros(1, 1, int(denoiser.get().config["text_dim"])), None)
     return WanParts(
         name="nano",
-        transformer=transformer_part,
-        vae=Lazy(lambda: load_model(VideoAutoencoder, "autoencoder").to(memory_format=torch.channels_last)),
-        geometry_encoder=Lazy(adapter.geometry_encoder),
+        transformer=denoiser,
+        vae=Lazy(lambda: autoencoder.get().to(place, memory_format=torch.channels_last)),
+        geometry_encoder=Lazy(geometry_encoder),
         text=Lazy.of(text),
+        device=place,
         mask_affine=(1.0, 0.0),
         text_tokens=None,
         default_steps=1,
         default_guidance=1.0,
         max_frames=WINDOW_FRAMES,
-        manifest={"weights": hashes()},
+        manifest=manifest,
     )

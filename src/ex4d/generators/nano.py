@@ -65,7 +65,7 @@ class Nano:
         self.level = LEVELS[quality] if steps is None else replace(LEVELS[quality], steps=steps)
         self.quality = quality
         self._parts = parts
-        self._fill: Generator = fill or Fill()
+        self._fill: Any = fill or Fill()
         self._inner: Any = None
 
     def generate(

@@ -138,3 +138,12 @@ def test_smooth_depth_and_sharp_steps_keep_their_bits(seed):
     ).astype(np.float32)
     assert not flying_pixels(slope)[0].any()
     np.testing.assert_array_equal(clean_edges(slope, color), slope)
+
+
+@given(st.floats(-40, 30), st.floats(-0.3, 0.3), st.integers(0, 2**32 - 1))
+def test_a_floor_that_runs_to_the_horizon_is_no_edge(horizon, lean, seed):
+    y, x = np.mgrid[:80, :90].astype(np.float32)
+    inverse = y + lean * x - horizon
+    floor = (100 / inverse[inverse.min(axis=1) > 1]).astype(np.float32)
+    color = np.random.default_rng(seed).integers(0, 255, (*floor.shape, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(clean_edges(floor, color), floor)

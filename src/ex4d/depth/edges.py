@@ -14,6 +14,10 @@ from jaxtyping import Bool, Float32, UInt8
 #: at 85 degrees shows at a usual field of view.
 EDGE_RATIO = 1.1
 
+#: A step rises within one window: a window twice as wide sees hardly more of it. A floor that runs away rises on and on, and
+#: twice as wide a window sees twice as much. On exact depth of rendered scenes 14 % of all pixels were called flying without this.
+STEP_SHARE = 0.7
+
 #: A pixel closer than this share of the step to one of the sides is on it.
 SIDE_SHARE = 0.12
 
@@ -28,7 +32,10 @@ def flying_pixels(
     inverse = (1 / depth).astype(np.float32)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     far, near = cv2.erode(inverse, kernel), cv2.dilate(inverse, kernel)
-    edge = near > EDGE_RATIO * far
+    wide = np.ones((4 * radius + 1, 4 * radius + 1), np.uint8)
+    edge = (near > EDGE_RATIO * far) & (
+        near - far > STEP_SHARE * (cv2.dilate(inverse, wide) - cv2.erode(inverse, wide))
+    )
     share = (inverse - far) / np.maximum(near - far, 1e-12)
     between = edge & (share > SIDE_SHARE) & (share < 1 - SIDE_SHARE)
     # A smooth slope has company on either side; an edge has a gap: few pixels of the window at this depth.

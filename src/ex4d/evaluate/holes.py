@@ -24,8 +24,10 @@ class HoleScore:
         ms_ssim: Five scales, the index map averaged over the holes at each; mean over frames, weighted by hole pixels.
         gmsd: Standard deviation of the gradient similarity over the holes; mean over frames, weighted by hole pixels.
         sharpness: Mean gradient magnitude in the holes over that of the truth; 1 is as sharp, noise raises it.
-        flicker: Levels (0..255), see `error_flicker`; lower is steadier.
-        change: Levels, `excess_flicker` in the holes: as `flicker`, without following the motion.
+        flicker: Levels (0..255), `excess_flicker` in the holes: how much the change of each pixel differs from the true change.
+            Lower is steadier, the truth has 0; a still or flat picture has the true change itself.
+        boiling: Levels, `error_flicker`: the same along the true motion, so that a wrong guess that stays on its surface is
+            forgiven. Lower is steadier, the truth has 0; a flat picture has next to 0.
     """
 
     psnr: float
@@ -33,7 +35,7 @@ class HoleScore:
     gmsd: float
     sharpness: float
     flicker: float
-    change: float
+    boiling: float
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,8 @@ def score_holes(frames: np.ndarray, truth: np.ndarray, holes: np.ndarray, motion
         ms_ssim=_mean([ms_ssim(shown[t], truth[t], holes[t], border=True) for t in judged], pixels),
         gmsd=_mean([gmsd(shown[t], truth[t], holes[t]) for t in judged], pixels),
         sharpness=sharpness(shown, truth, holes),
-        flicker=error_flicker(shown, truth, holes, motion),
-        change=255 * excess_flicker(shown, truth, holes),
+        flicker=255 * excess_flicker(shown, truth, holes),
+        boiling=error_flicker(shown, truth, holes, motion),
     )
 
 

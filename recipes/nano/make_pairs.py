@@ -54,7 +54,7 @@ def make_pair(seed: int, out: Path, px: int, frames: int) -> float:
             make_path(words, first=first, num_frames=frames, fps=video.fps), depth.cam_from_world, "source"
         )
     render = reconstruct(video, depth, path, RenderOptions(rasterizer="cpu"))
-    filled = generate(render).frames
+    filled = generate(render, "fill").frames
     target = np.stack([scene.render(t, path.cam_from_world[t], path.K[t], (px, px)).color for t in range(frames)])
     mask = render.mask
     arrays = {"color": video.frames, "depth": np.minimum(z, 6e4).astype(np.float16), "target": target, "filled": filled}
@@ -84,7 +84,8 @@ def fill_under(frames: np.ndarray, mask: np.ndarray) -> np.ndarray:
     path = CameraPath(np.tile(np.eye(4), (n, 1, 1)), np.tile(K, (n, 1, 1)), (h, w), np.arange(n, dtype=np.float64))
     color = frames * mask[..., None]
     video = VideoClip(frames, Fraction(30))
-    return generate(RenderClip(color, mask, np.ones(mask.shape, np.float32), path, video, Fraction(30))).frames
+    render = RenderClip(color, mask, np.ones(mask.shape, np.float32), path, video, Fraction(30))
+    return generate(render, "fill").frames
 
 
 def make_real(number: int, clips: Path, pairs: Path, out: Path, px: int, frames: int) -> float:

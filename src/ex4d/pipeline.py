@@ -109,12 +109,12 @@ def reconstruct(
     return join(list(stream_render(footage, camera, depth_range, options, layers, progress=progress)))
 
 
-def generate(render: RenderClip, generator: Generator | str = "fill", *, seed: int = 0) -> VideoClip:
-    """Complete a render; `generator` is a preset's name or a `Generator`."""
-    if isinstance(generator, str):
-        from ex4d.generators.presets import make_generator
+def generate(render: RenderClip, generator: Generator | str | None = None, *, seed: int = 0) -> VideoClip:
+    """Complete a render; `generator` is a preset's name or a `Generator`, default the embedded model or else the fill."""
+    if generator is None or isinstance(generator, str):
+        from ex4d.generators.presets import default_preset, make_generator
 
-        generator = make_generator(generator)
+        generator = make_generator(generator or default_preset())
     done = list(generator.generate([render], seed=seed))
     return VideoClip(np.concatenate([clip.frames for clip in done]), render.fps)
 

@@ -13,6 +13,7 @@ import numpy as np
 from ex4d.errors import InputError
 from ex4d.folder import RenderFolder, RenderWriter
 from ex4d.footage import FileFootage
+from ex4d.generators.presets import default_preset, weights_of
 from ex4d.geometry.mesh_rule import DepthRange, MeshRule
 from ex4d.io.arrays import DepthFile
 from ex4d.io.arrays import open_depth as open_depth_file
@@ -25,6 +26,17 @@ from ex4d.types import CameraPath, DepthClip, Progress, VideoClip
 DEPTH, OUTPUT, MANIFEST, PREVIEW = "depth.npz", "output.mp4", "manifest.json", "preview.png"
 
 
+def default_depth() -> str:
+    """The embedded depth network, if the package has it; else a plane, which is no more than a trial."""
+    from importlib.util import find_spec
+
+    if find_spec("ex4d.depth.nano") is None:
+        return "plane"
+    from ex4d.depth.nano import available
+
+    return "nano" if available() else "plane"
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """Everything a run is made from, besides the video.
@@ -32,8 +44,8 @@ class RunConfig:
     Attributes:
         out: Folder of all outputs.
         camera: Words (`orbit:40`) or a camera file.
-        depth: A depth file or folder, `plane`, or the name of a depth model.
-        preset: What completes the video: "fill", "wan14b" or "nano".
+        depth: A depth file or folder, `plane`, or the name of a depth model; default `default_depth()`.
+        preset: What completes the video: "nano", "fill" or "wan14b"; default nano, if the package has its weights.
         seed: Of everything random.
         start, frames, size_hw: Which part of the video, and its size; None keeps the source's.
         fov_deg: Horizontal field of view of the source camera, if known.
@@ -50,8 +62,8 @@ class RunConfig:
 
     out: Path
     camera: str = "orbit:40"
-    depth: str = "plane"
-    preset: str = "fill"
+    depth: str = field(default_factory=default_depth)
+    preset: str = field(default_factory=default_preset)
     seed: int = 0
     start: float | None = None
     frames: int | None = None
@@ -137,7 +149,9 @@ def run_stages(
         render_key = content_key(inputs, {"depth": depth_key, **_pick(config, _RENDER_OPTIONS)})
         _stage(result, "render", render_key, lambda: make_render(source, depth(), config, result, progress))
         if until == "generate":
-            generate_key = content_key({}, {"render": render_key, **_pick(config, _GENERATE_OPTIONS)})
+            options = {name: value for name, value in config.generator.items() if name != "state_dir"}
+            chosen = {"preset": config.preset, "seed": config.seed, "generator": options}
+            generate_key = content_key({}, {"render": render_key, **chosen, "weights": weights_of(config.preset)})
             _stage(result, "generate", generate_key, lambda: make_output(source, config, result, progress))
     write_manifest(
         config.out / MANIFEST,
@@ -168,7 +182,6 @@ _DEPTH_OPTIONS = (
     "depth_options",
 )
 _RENDER_OPTIONS = ("camera", "relative_to", "reference", "supersample", "lead_in")
-_GENERATE_OPTIONS = ("preset", "seed", "generator")
 
 
 def _pick(config: RunConfig, names: tuple[str, ...]) -> dict[str, object]:

@@ -1,96 +1,260 @@
-"""The embedded model's generator with tiny random weights: sizes, lengths, what stays untouched, refusal of changed weights."""
+"""The embedded model with tiny random weights: sizes, lengths, windows, what stays untouched, the whole line, refusals."""
 
 import json
+from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from nano_made import RECIPE, publish, tiny_autoencoder, trained
 
-from ex4d.errors import InputError, WeightsError
-from ex4d.generators.geometry_encoder import GeometryEncoder
-from ex4d.generators.nano import Nano, small_size
-from ex4d.generators.parts import Lazy, TextEmbeddings, WanParts
-from ex4d.generators.transformer import Ex4dTransformer
+from ex4d.cli.main import main
+from ex4d.errors import Cancelled
+from ex4d.generators.nano import OVERLAP_FRAMES, WINDOW_FRAMES, Nano, nano_parts, small_size
+from ex4d.io.arrays import write_depth
+from ex4d.io.video import VideoWriter, read_video
 from ex4d.models import embedded
 from ex4d.models.depth_network import ClipDepthNetwork
-from ex4d.models.video_autoencoder import VideoAutoencoder
-from ex4d.pipeline import RenderOptions, reconstruct
-from ex4d.types import DepthClip, VideoClip
+from ex4d.pipeline import RenderOptions, generate, reconstruct
+from ex4d.stages import RunConfig, run_stages
+from ex4d.types import CameraPath, DepthClip, RenderClip, VideoClip
 
 
 @pytest.fixture(scope="module")
 def autoencoder():
-    torch.manual_seed(0)
-    ones, zeros = [1.0] * 4, [0.0] * 4
-    return VideoAutoencoder(4, (16, 16, 16), (1, 1, 1), (1, 1, 1), latents_mean=zeros, latents_std=ones).eval()
+    return tiny_autoencoder()
 
 
 @pytest.fixture(scope="module")
-def parts(autoencoder):
-    torch.manual_seed(1)
-    sizes = {"num_attention_heads": 2, "attention_head_dim": 12, "in_channels": 12, "out_channels": 4, "text_dim": 8}
-    transformer = Ex4dTransformer(**sizes, freq_dim=16, ffn_dim=32, num_layers=2).eval()
-    return WanParts(
-        name="nano",
-        transformer=Lazy.of(transformer),
-        vae=Lazy.of(autoencoder),
-        geometry_encoder=Lazy.of(GeometryEncoder(24, 8, 4)),
-        text=Lazy.of(TextEmbeddings(torch.zeros(1, 1, 8), None)),
-        mask_affine=(1.0, 0.0),
-        text_tokens=None,
-    )
+def published(tmp_path_factory):
+    """A folder as the package has it."""
+    folder = tmp_path_factory.mktemp("nano")
+    publish(folder / "out", **trained(folder / "trained"))
+    return folder / "out"
 
 
-def render(frames=6, h=50, w=72):
+@pytest.fixture(scope="module")
+def parts(published):
+    return nano_parts(published)
+
+
+@pytest.fixture
+def embed(published, monkeypatch):
+    """The package with these weights in it."""
+    monkeypatch.setattr(embedded, "FOLDER", published)
+
+
+def clip_and_depth(frames=6, h=50, w=72):
     rng = np.random.default_rng(0)
     video = VideoClip(rng.integers(0, 255, (frames, h, w, 3)).astype(np.uint8), Fraction(25))
     K = np.tile(np.array([[w, 0, w / 2], [0, w, h / 2], [0, 0, 1]], np.float32), (frames, 1, 1))
     depth = np.full((frames, h, w), 5, np.float32)
-    depth[:, 15:35, 20:40] = 2
-    return reconstruct(video, DepthClip(depth, K), "orbit:35", RenderOptions(rasterizer="cpu", plate=False))
+    depth[:, h // 3 : 2 * h // 3, w // 4 : w // 2] = 2
+    return video, DepthClip(depth, K)
+
+
+def render(frames=6, h=50, w=72, camera="orbit:35"):
+    video, depth = clip_and_depth(frames, h, w)
+    return reconstruct(video, depth, camera, RenderOptions(rasterizer="cpu", plate=False))
+
+
+def still_scene(frames, h=32, w=32):
+    """A render that never changes, with one hole: whatever moves in the result comes from the generator."""
+    rng = np.random.default_rng(3)
+    color = np.repeat(np.kron(rng.integers(40, 220, (1, h // 8, w // 8, 3)), np.ones((1, 8, 8, 1))), frames, axis=0)
+    mask = np.ones((frames, h, w), bool)
+    mask[:, 8:24, 8:24] = False
+    K = np.tile(np.array([[w, 0, w / 2], [0, w, h / 2], [0, 0, 1]], np.float32), (frames, 1, 1))
+    path = CameraPath(np.tile(np.eye(4), (frames, 1, 1)), K, (h, w), np.arange(frames, dtype=np.float64))
+    color = color.astype(np.uint8) * mask[..., None]
+    return RenderClip(color, mask, np.ones(mask.shape, np.float32), path, VideoClip(color, Fraction(25)), Fraction(25))
+
+
+def made(clip, chunk=None, seed=0, progress=None, **options):
+    """Frames of a generator run over chunks of a clip."""
+    step = chunk or len(clip)
+    chunks = (clip[start : start + step] for start in range(0, len(clip), step))
+    return np.concatenate([part.frames for part in Nano(**options).generate(chunks, seed=seed, progress=progress)])
 
 
 def test_observed_pixels_keep_their_full_resolution(parts):
     clip = render()
-    made = list(Nano("draft", parts=parts).generate([clip[:4], clip[4:]], seed=1))
-    frames = np.concatenate([part.frames for part in made])
+    frames = made(clip, chunk=4, quality="draft", parts=parts, seed=1)
     assert frames.shape == clip.color.shape and not clip.mask.all()
     np.testing.assert_array_equal(frames[clip.mask], clip.color[clip.mask])
-    again = np.concatenate([part.frames for part in Nano("draft", parts=parts).generate([clip], seed=1)])
-    np.testing.assert_array_equal(again, frames)
+    np.testing.assert_array_equal(made(clip, quality="draft", parts=parts, seed=1), frames)
+
+
+def test_what_other_times_of_the_clip_show_is_kept_too(parts):
+    clip = render()
+    shown = ~clip.mask & (np.arange(72) % 8 < 4)
+    plate = np.random.default_rng(1).integers(0, 255, clip.color.shape).astype(np.uint8)
+    clip = replace(clip, plate=plate, plate_mask=shown)
+    assert shown.any() and (~clip.mask & ~shown).any()
+    frames = made(clip, parts=parts)
+    np.testing.assert_array_equal(frames[shown], plate[shown])
 
 
 def test_another_seed_changes_only_what_was_not_seen(parts):
     clip = render()
-    a, b = (np.concatenate([p.frames for p in Nano(parts=parts).generate([clip], seed=s)]) for s in (1, 2))
-    changed = (a != b).any(axis=-1)
+    changed = (made(clip, parts=parts, seed=1) != made(clip, parts=parts, seed=2)).any(axis=-1)
     assert changed.any() and not (changed & clip.mask).any()
 
 
 @pytest.mark.parametrize(
-    ("size_hw", "expected"), [((720, 1280), (256, 448)), ((256, 256), (256, 256)), ((100, 90), (96, 96))]
+    ("size_hw", "expected"),
+    [
+        ((720, 1280), (256, 448)),
+        ((1280, 720), (448, 256)),
+        ((256, 256), (256, 256)),
+        ((100, 90), (96, 96)),
+        ((64, 64), (64, 64)),
+        ((9, 7), (16, 16)),
+        ((400, 4000), (128, 1248)),
+    ],
 )
 def test_the_working_size_is_near_256_on_the_short_side(size_hw, expected):
     assert small_size(size_hw, 256) == expected
 
 
-def test_unknown_quality_is_refused():
-    with pytest.raises(InputError, match="draft, default, best"):
-        Nano("fast")
+@pytest.mark.parametrize(
+    ("frames", "h", "w"), [(1, 48, 32), (2, 32, 32), (4, 40, 64), (5, 17, 9), (50, 32, 32), (51, 16, 48)]
+)
+def test_any_length_and_any_size(parts, frames, h, w):
+    clip = render(frames, h, w, "orbit:30" if frames > 1 else "orbit:yaw=30")
+    out = made(clip, chunk=16, parts=parts, quality="draft")
+    assert out.shape == clip.color.shape
+    np.testing.assert_array_equal(out[clip.mask], clip.color[clip.mask])
 
 
-def test_a_weights_file_with_another_hash_is_refused(tmp_path, monkeypatch):
-    (tmp_path / "adapter.safetensors").write_bytes(b"changed")
-    (tmp_path / "hashes.json").write_text(json.dumps({"adapter.safetensors": "0" * 64, "gone.safetensors": "0" * 64}))
+def test_a_long_clip_has_no_seams(parts):
+    """Three windows over a scene that stands still: no step between frames is larger where windows meet than elsewhere."""
+    clip = still_scene(105)
+    out = made(clip, chunk=16, parts=parts, seed=4).astype(float)
+    steps = np.array([np.abs(b - a).mean() for a, b in pairwise(out)])
+    meets = {40 * k + offset for k in (1, 2) for offset in range(-1, OVERLAP_FRAMES + 1)}
+    inside = [step for t, step in enumerate(steps) if t not in meets]
+    assert steps[sorted(meets)].max() <= 1.5 * max(inside) + 0.1
+
+
+def test_windows_share_the_noise_of_the_frames_they_share(parts):
+    from ex4d.generators.wan import WanGenerator, WanSettings
+
+    generator = WanGenerator(parts, WanSettings(window=WINDOW_FRAMES, overlap=OVERLAP_FRAMES, shared_noise=True))
+    shape = (1, 4, 13, 2, 2)
+    first, second = (generator._noise(shape, 0, number) for number in (0, 1))
+    torch.testing.assert_close(second[:, :, :3], first[:, :, 10:])
+    assert not torch.equal(second[:, :, 3], first[:, :, 3])
+
+
+def test_little_waits_in_memory_however_long_the_clip_is(parts):
+    """A window is generated as soon as its frames are there: chunks are not read far ahead of what is handed on."""
+    clip, read, ahead = still_scene(180), 0, []
+
+    def chunks():
+        nonlocal read
+        for start in range(0, len(clip), 10):
+            read += 10
+            yield clip[start : start + 10]
+
+    handed_on = 0
+    for part in Nano("draft", parts=parts).generate(chunks()):
+        ahead.append(read - handed_on)
+        handed_on += len(part)
+    assert handed_on == 180 and max(ahead) <= WINDOW_FRAMES + 2 * 10
+
+
+def test_progress_counts_frames_and_may_stop(parts):
+    seen = []
+    clip = still_scene(60)
+    made(clip, parts=parts, chunk=20, progress=lambda done, total, what: seen.append((done, what)))
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen) and seen[-1] == (60, "nano")
+    assert {what for _, what in seen} == {"nano"} and seen[0][0] == 0
+
+    def stop(done, total, what):
+        raise Cancelled("stopped")
+
+    with pytest.raises(Cancelled):
+        made(clip, parts=parts, progress=stop)
+
+
+@pytest.fixture
+def files(tmp_path):
+    video, depth = clip_and_depth(6, 64, 64)
+    with VideoWriter(tmp_path / "in.mkv", Fraction(25), lossless=True) as writer:
+        writer.write(video.frames)
+    write_depth(tmp_path / "d.npz", depth, Fraction(25))
+    return tmp_path
+
+
+def run(files, *more):
+    return main(["run", str(files / "in.mkv"), "--depth", str(files / "d.npz"), "--out", str(files / "out"), *more])
+
+
+def test_the_embedded_model_is_the_default_and_its_quality_decides_what_is_kept(files, embed, capsys):
+    assert run(files) == 0
+    record = json.loads((files / "out" / "manifest.json").read_text())
+    assert record["config"]["preset"] == "nano" and record["generate"]["quality"] == "default"
+    assert record["generate"]["parts"]["weights"] == embedded.hashes()
+    assert read_video(files / "out" / "output.mp4").frames.shape == (6, 64, 64, 3)
+    assert not (files / "out" / ".latents").exists()
+    capsys.readouterr()
+    assert run(files, "--preset", "nano", "--quality", "default") == 0
+    assert "generate kept" in capsys.readouterr().out
+    assert run(files, "--quality", "best") == 0
+    assert "render kept, generate kept" not in capsys.readouterr().out
+    record = json.loads((files / "out" / "manifest.json").read_text())
+    assert record["generate"]["quality"] == "best" and record["generate"]["settings"]["steps"] == 8
+
+
+def test_generate_completes_a_render_folder_in_a_given_quality(files, embed):
+    args = [str(files / "in.mkv"), "--depth", str(files / "d.npz"), "--out", str(files / "r")]
+    assert main(["render", *args]) == 0
+    assert main(["generate", str(files / "r"), "--quality", "draft"]) == 0
+    record = json.loads((files / "r" / "generate.json").read_text())
+    assert record["config"]["preset"] == "nano" and record["generate"]["quality"] == "draft"
+
+
+def test_other_weights_are_another_result(files, embed, published, tmp_path, monkeypatch, capsys):
+    config = RunConfig(files / "out", depth=str(files / "d.npz"), frames=2)
+    assert config.preset == "nano"
+    run_stages(files / "in.mkv", config)
+    assert run_stages(files / "in.mkv", config).seconds["generate"] == 0
+    monkeypatch.setattr("ex4d.stages.weights_of", lambda _: {"adapter": "newer"})
+    assert run_stages(files / "in.mkv", config).seconds["generate"] > 0
+
+
+def test_a_stopped_run_leaves_no_output_and_goes_on_from_its_latents(files, embed):
+    config = RunConfig(files / "out", depth=str(files / "d.npz"), generator={"state_dir": files / "out" / ".latents"})
+
+    def stop(done, total, what):
+        if what == "nano" and done >= 4:  # denoised, not yet decoded
+            raise Cancelled("stopped")
+
+    with pytest.raises(Cancelled):
+        run_stages(files / "in.mkv", config, progress=stop)
+    assert not (files / "out" / "output.mp4").exists() and len(list((files / "out" / ".latents").iterdir())) == 1
+    run_stages(files / "in.mkv", config)
+    assert (files / "out" / "output.mp4").is_file() and not (files / "out" / ".latents").exists()
+
+
+def test_the_library_takes_the_embedded_model_too(embed, monkeypatch, tmp_path):
+    clip = still_scene(3)
+    np.testing.assert_array_equal(generate(clip).frames, made(clip))
     monkeypatch.setattr(embedded, "FOLDER", tmp_path)
-    embedded.hashes.cache_clear()
-    with pytest.raises(WeightsError, match="has hash .* try: pip install --force-reinstall"):
-        embedded.verified("adapter.safetensors")
-    with pytest.raises(WeightsError, match="missing"):
-        embedded.verified("gone.safetensors")
-    assert not embedded.available()
-    embedded.hashes.cache_clear()
+    np.testing.assert_array_equal(generate(clip).frames, generate(clip, "fill").frames)
+
+
+def test_the_autoencoder_of_the_recipe_loads_strictly(tmp_path):
+    """Weights that a training left behind become a published part, narrowed and without paths of the training machine."""
+    if not (RECIPE / "autoencoder").is_dir():
+        pytest.skip("no trained autoencoder in the recipe")
+    lines = publish(tmp_path / "out", autoencoder=RECIPE / "autoencoder")
+    assert any("autoencoder/diffusion_pytorch_model" in line for line in lines)
+    assert not Path(tmp_path / "out" / "adapter").exists()
 
 
 def test_the_autoencoder_has_wans_shapes_and_its_groups_look_back_only(autoencoder):
@@ -107,7 +271,7 @@ def test_the_autoencoder_has_wans_shapes_and_its_groups_look_back_only(autoencod
 
 def test_the_depth_network_gives_positive_disparity_of_every_frame():
     torch.manual_seed(0)
-    network = ClipDepthNetwork((16, 16, 16, 24), (1, 1, 1, 1), mixes=1, heads=4).eval()
+    network = ClipDepthNetwork((8, 16, 32), (1, 1, 1), (1, 1), heads=2).eval()
     with torch.no_grad():
         out = network(torch.rand(2, 3, 3, 32, 64))
     assert out.shape == (2, 3, 32, 64) and out.dtype == torch.float32 and (out > 0).all()

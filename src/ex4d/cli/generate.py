@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from ex4d.generators.wan_options import Wan14bOptions, preset_options
+from ex4d.generators.wan_options import Wan14bOptions
 
 NO_WAN_OPTIONS = Wan14bOptions()
 
@@ -17,7 +17,8 @@ def generate(
     folder: Positional[Path],
     /,
     wan: Annotated[Wan14bOptions, arg(name="")] = NO_WAN_OPTIONS,
-    preset: str = "fill",
+    preset: str | None = None,
+    quality: str | None = None,
     seed: int = 0,
     out: Path | None = None,
 ) -> int:
@@ -26,29 +27,29 @@ def generate(
     Args:
         folder: Where the render is.
         wan: Choices of --preset wan14b.
-        preset: What completes the video: fill (no model) or wan14b.
+        preset: What completes the video: nano (the embedded model, the default), fill (no model) or wan14b.
+        quality: Of --preset nano: draft, default or best.
         seed: Of everything random.
         out: Where output.mp4 and preview.png go; default the same folder.
     """
     from ex4d.cli.shared import progress_bars, say
     from ex4d.folder import RenderFolder
-    from ex4d.generators.presets import check_generator, check_preset, make_generator
+    from ex4d.generators.presets import check_generator, choose_preset, make_generator
     from ex4d.io.atomic import ensure_dir
     from ex4d.io.manifest import write_manifest
     from ex4d.stages import OUTPUT, complete
 
-    check_preset(preset)
-    options = preset_options(preset, wan, state_dir=(out or folder) / ".latents")
-    check_generator(preset, options)
+    name, options, note = choose_preset(preset, quality, wan, (out or folder) / ".latents")
+    check_generator(name, options)
     render = RenderFolder(folder, _source_of(folder))
     out = ensure_dir(out or folder)
-    generator = make_generator(preset, **options)
+    generator = make_generator(name, **options)
     with progress_bars() as progress:
         complete(render, generator, out, seed, progress)
-    say(getattr(generator, "notes", lambda: [])())
+    say([*([note] if note else []), *getattr(generator, "notes", lambda: [])()])
     write_manifest(
         out / "generate.json",
-        config={"preset": preset, "folder": folder, **options},
+        config={"preset": name, "folder": folder, **options},
         seed=seed,
         inputs={"color": render.color_file, "mask": render.mask_file},
         generate=generator.manifest(),

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from ex4d.errors import InputError
-from ex4d.generators.wan_options import Wan14bOptions, preset_options
+from ex4d.generators.wan_options import Wan14bOptions
 
 NO_WAN_OPTIONS = Wan14bOptions()
 
@@ -20,7 +20,7 @@ class CommonOptions:
     """Options of every command that renders."""
 
     depth: str | None = None
-    """A depth file or folder (.npz, EXR or 16-bit PNG sequence), `plane`, or the name of a depth model."""
+    """A depth file or folder (.npz, EXR or 16-bit PNG sequence), `plane`, or the name of a depth model; default nano, the embedded one."""
     out: Path | None = None
     """Folder of all outputs; default out/VIDEO_CAMERA."""
     seed: int = 0
@@ -61,16 +61,19 @@ def make_config(
 ):
     """A RunConfig from what was typed."""
     from ex4d.cli.shared import parse_size
-    from ex4d.stages import RunConfig
+    from ex4d.stages import RunConfig, default_depth
 
-    if common.depth is None:
+    depth = common.depth or default_depth()
+    if common.depth is None and depth == "plane":  # a plane is a trial, never chosen by itself
         raise InputError(
-            "no --depth", "a depth file, `plane`, or a depth model", "--depth FILE.npz, or --depth plane for a trial"
+            "no --depth, and this package has no embedded depth network",
+            "a depth file, `plane`, or a depth model",
+            "--depth FILE.npz, or --depth plane for a trial",
         )
     return RunConfig(
         out=common.out or default_out(video, camera),
         camera=camera,
-        depth=common.depth,
+        depth=depth,
         preset=preset,
         seed=common.seed,
         start=common.start,
@@ -89,14 +92,14 @@ def make_config(
     )
 
 
-def run_line(video: Path, config, until: str) -> int:
+def run_line(video: Path, config, until: str, note: str = "") -> int:
     """Run the stages with progress bars and say what came out."""
     from ex4d.cli.shared import progress_bars, say
     from ex4d.stages import run_stages
 
     with progress_bars() as progress:
         result = run_stages(video, config, until=until, progress=progress)
-    say(result.notes)
+    say([note, *result.notes] if note else result.notes)
     times = ", ".join(f"{stage} {'kept' if not s else f'{s:.1f} s'}" for stage, s in result.seconds.items())
     print(f"{result.out} ({times})")
     return 0
@@ -108,7 +111,8 @@ def run(
     common: Annotated[CommonOptions, arg(name="")],
     wan: Annotated[Wan14bOptions, arg(name="")] = NO_WAN_OPTIONS,
     camera: str = "orbit:40",
-    preset: str = "fill",
+    preset: str | None = None,
+    quality: str | None = None,
 ) -> int:
     """Re-shoot a video along a new camera path.
 
@@ -118,8 +122,11 @@ def run(
         wan: Choices of --preset wan14b.
         camera: The new path: orbit:40, orbit:yaw=60,pitch=10, dolly:in=30%, a preset of the release (30, 60, 90, 180), or a
             camera file. `ex4d cameras --help` tells more. The released 180 slides 45 degrees to either side; orbit:180 turns 180.
-        preset: What completes the video: fill (no model) or wan14b.
+        preset: What completes the video: nano (the embedded model, the default), fill (no model) or wan14b.
+        quality: Of --preset nano: draft, default or best.
     """
+    from ex4d.generators.presets import choose_preset
+
     out = common.out or default_out(video, camera)
-    generator = preset_options(preset, wan, state_dir=out / ".latents")
-    return run_line(video, make_config(video, camera, common, preset, generator), "generate")
+    name, generator, note = choose_preset(preset, quality, wan, out / ".latents")
+    return run_line(video, make_config(video, camera, common, name, generator), "generate", note)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -34,11 +35,18 @@ class Level:
 
 LEVELS: dict[str, Level] = {"draft": Level(192, 1), "default": Level(256, 1), "best": Level(256, 8)}
 
-#: Frames of one pass; longer clips go through overlapping windows. The model was trained on clips of this length.
+#: Frames of one pass; longer clips go through overlapping windows. The model was trained on clips of this length. Both are
+#: 4k + 1, so that shared frames fall into the same latent frames of both windows.
 WINDOW_FRAMES, OVERLAP_FRAMES = 49, 9
 
 #: Width, as a share of the short side, over which generated pixels rise beside observed ones.
 FEATHER_SHARE = 0.012
+
+#: Widest picture that is not scaled down further, long over short side: attention grows with the square of the pixels.
+MAX_ASPECT = 2.4
+
+#: Share of a window's work done before its step's own, for the progress bar: (encoding, denoising).
+WORK_BEFORE = {"encoding": (0.0, 0.4), "denoising": (0.4, 0.4)}
 
 
 class Nano:
@@ -49,6 +57,7 @@ class Nano:
         steps: Denoising steps instead of the quality's.
         parts: Other weights than the embedded ones.
         fill: What makes the first guess; `Fill` unless it was made before.
+        state_dir: Folder where a stopped run keeps its latents, so that the next one need not denoise them again.
     """
 
     name = "nano"
@@ -59,19 +68,20 @@ class Nano:
         steps: int | None = None,
         parts: WanParts | None = None,
         fill: Generator | None = None,
+        state_dir: Path | None = None,
     ) -> None:
-        if quality not in LEVELS:
-            raise InputError(f"quality {quality!r}", f"one of {', '.join(LEVELS)}", "--quality default")
+        check_quality(quality)
         self.level = LEVELS[quality] if steps is None else replace(LEVELS[quality], steps=steps)
         self.quality = quality
-        self._parts = parts
-        self._fill: Any = fill or Fill()
+        self._parts, self._state_dir = parts, state_dir
+        self._fill: Generator = fill or Fill()
         self._inner: Any = None
 
     def generate(
         self, chunks: Iterable[RenderClip], *, seed: int = 0, progress: Progress | None = None
     ) -> Iterator[VideoClip]:
         """Complete the clip window by window; memory does not grow with its length."""
+        from ex4d.generators.blend import composed, drift
         from ex4d.generators.wan import WanGenerator, WanSettings
 
         parts = self._parts if self._parts is not None else nano_parts()
@@ -83,13 +93,32 @@ class Nano:
             overlap=OVERLAP_FRAMES,
             erosion_px=1,
             blackout=False,
+            source_first=False,
+            shared_noise=True,
+            state_dir=self._state_dir,
         )
         self._inner = WanGenerator(parts, settings)
-        waiting: deque[tuple[np.ndarray, np.ndarray]] = deque()
-        small = self._small(chunks, waiting)
-        for clip in self._inner.generate(small, seed=seed, progress=progress):
-            frames = np.stack([_composed(frame, *waiting.popleft()) for frame in clip.frames])
-            yield VideoClip(frames, clip.fps)
+        waiting: deque[_Frame] = deque()
+        done = told = 0
+
+        def tell(step: int, steps: int | None, what: str) -> None:
+            """Frames finished, and a share of the window at work; the caller may raise from here to stop."""
+            nonlocal told
+            before, share = WORK_BEFORE.get(what.split()[0], (0.0, 0.0))
+            told = max(told, done + int((before + share * step / (steps or 1)) * min(len(waiting), WINDOW_FRAMES)))
+            if progress is not None:
+                progress(told, None, self.name)
+
+        for clip in self._inner.generate(self._small(chunks, waiting), seed=seed, progress=tell):
+            frames = []
+            for small in clip.frames:
+                frame = waiting.popleft()
+                toned = small + drift(small, frame.small, frame.small_known)
+                feather_px = FEATHER_SHARE * min(frame.known.shape)
+                frames.append(composed(toned, frame.filled, frame.known, feather_px))
+                done += 1
+                tell(0, None, "put back")
+            yield VideoClip(np.stack(frames), clip.fps)
 
     def manifest(self) -> dict[str, object]:
         """Quality and what the generator inside says."""
@@ -100,9 +129,7 @@ class Nano:
         """What the user should know of the last run."""
         return [] if self._inner is None else self._inner.notes()
 
-    def _small(
-        self, chunks: Iterable[RenderClip], waiting: deque[tuple[np.ndarray, np.ndarray]]
-    ) -> Iterator[RenderClip]:
+    def _small(self, chunks: Iterable[RenderClip], waiting: deque[_Frame]) -> Iterator[RenderClip]:
         """The clip as the model sees it: filled, and small; the full-size fill waits for its refinement."""
         kept: deque[RenderClip] = deque()
 
@@ -114,54 +141,64 @@ class Nano:
         for filled in self._fill.generate(tee()):
             chunk = kept.popleft()
             known = chunk.mask if chunk.plate_mask is None else chunk.mask | chunk.plate_mask
-            waiting.extend(zip(filled.frames, known, strict=True))
             hw = small_size(chunk.color.shape[1:3], self.level.short_px)
-            yield _resized(chunk, filled.frames, known, hw)
+            small = _resized(chunk, filled.frames, known, hw)
+            waiting.extend(map(_Frame, filled.frames, known, small.color, small.mask))
+            yield small
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """A frame on its way through the model."""
+
+    filled: np.ndarray
+    known: np.ndarray
+    small: np.ndarray
+    small_known: np.ndarray
+
+
+def check_quality(quality: object) -> None:
+    """Raise InputError for a word that is no quality."""
+    if quality not in LEVELS:
+        raise InputError(f"quality {quality!r}", f"one of {', '.join(LEVELS)}", "--quality default")
 
 
 def small_size(size_hw: tuple[int, ...], short_px: int, multiple: int = 16) -> tuple[int, int]:
-    """Size near `short_px` on the short side whose sides are multiples; never larger than the picture, rounded up."""
+    """Size near `short_px` on the short side whose sides are multiples; never larger than the picture, rounded up.
+
+    Pictures wider than `MAX_ASPECT` keep the pixel count of one that is just so wide.
+    """
     h, w = size_hw
-    scale = min(short_px / min(h, w), 1.0)
+    scale = min(short_px / min(h, w), (MAX_ASPECT * short_px**2 / (h * w)) ** 0.5, 1.0)
     return max(round(h * scale / multiple), 1) * multiple, max(round(w * scale / multiple), 1) * multiple
 
 
 def _resized(chunk: RenderClip, filled: np.ndarray, known: np.ndarray, hw: tuple[int, int]) -> RenderClip:
     import cv2
 
-    color = np.stack([cv2.resize(frame, hw[::-1], interpolation=cv2.INTER_AREA) for frame in filled])
-    share = np.stack([cv2.resize(m.astype(np.float32), hw[::-1], interpolation=cv2.INTER_AREA) for m in known])
+    if hw == known.shape[1:]:
+        color, seen = filled, known
+    else:
+        color = np.stack([cv2.resize(frame, hw[::-1], interpolation=cv2.INTER_AREA) for frame in filled])
+        share = [cv2.resize(m.astype(np.float32), hw[::-1], interpolation=cv2.INTER_AREA) for m in known]
+        seen = np.stack(share) > 0.5
     empty = np.ones((len(chunk), *hw), np.float32)
-    return RenderClip(color, share > 0.5, empty, chunk.path, VideoClip(color, chunk.fps), chunk.fps)
+    return RenderClip(color, seen, empty, chunk.path, VideoClip(color, chunk.fps), chunk.fps)
 
 
-def _composed(generated: np.ndarray, filled: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Observed pixels untouched; generated ones rise from the fill, which meets the observed ones without a seam."""
-    import cv2
-
-    if known.all():
-        return filled
-    h, w = known.shape
-    up = cv2.resize(generated, (w, h), interpolation=cv2.INTER_CUBIC).astype(np.float32)
-    feather = max(FEATHER_SHARE * min(h, w), 1.0)
-    distance = cv2.distanceTransform((~known).astype(np.uint8), cv2.DIST_L2, 3) if known.any() else np.full((h, w), 1e9)
-    weight = np.clip(distance / feather, 0, 1).astype(np.float32)[..., None]
-    return np.rint(filled + weight * (up - filled)).clip(0, 255).astype(np.uint8)
-
-
-def nano_parts() -> WanParts:
-    """The embedded weights as parts of the Wan generator."""
+def nano_parts(folder: Path | None = None) -> WanParts:
+    """The embedded weights, or those of another published folder, as parts of the Wan generator."""
     from ex4d.generators.checkpoint import load_adapter
     from ex4d.generators.parts import Lazy
     from ex4d.generators.transformer import Ex4dTransformer
-    from ex4d.models.embedded import hashes, load_model, verified
+    from ex4d.models.embedded import ADAPTER, hashes, load_model, verified
     from ex4d.models.video_autoencoder import VideoAutoencoder
 
     return assembled(
-        Lazy(lambda: load_model(Ex4dTransformer, "transformer")),
-        Lazy(lambda: load_model(VideoAutoencoder, "autoencoder")),
-        load_adapter(verified("adapter.safetensors")),
-        {"weights": hashes()},
+        Lazy(lambda: load_model(Ex4dTransformer, "transformer", folder=folder)),
+        Lazy(lambda: load_model(VideoAutoencoder, "autoencoder", folder=folder)),
+        load_adapter(verified(ADAPTER, folder)),
+        {"weights": hashes(folder)},
     )
 
 
@@ -213,3 +250,22 @@ def assembled(
         max_frames=WINDOW_FRAMES,
         manifest=manifest,
     )
+
+
+def preflight() -> None:
+    """Refuse missing or changed weights before any work."""
+    from ex4d.models.embedded import check
+
+    check()
+
+
+def describe(vram: str | None = None) -> list[str]:
+    """What `ex4d doctor --preset nano` says."""
+    from ex4d.models.embedded import check, megabytes
+
+    count = check()
+    levels = ", ".join(f"{name}: {x.short_px} px, {x.steps} step{'s' * (x.steps > 1)}" for name, x in LEVELS.items())
+    return [
+        f"{count} embedded files as published, {megabytes():.0f} MB; needs no GPU and under 3 GB of memory",
+        f"qualities: {levels}",
+    ]

@@ -56,6 +56,8 @@ class WanSettings:
         observed: "generated" keeps what the model made; "paste" puts confidently seen pixels back.
         guidance_mode: Two forwards, one of batch two, or split over GPUs.
         blackout: Black out unknown colour, as released; False shows the denoiser the colour that is there.
+        source_first: Where the path starts at the source camera, frame 0 is the source's own; else the render stands as it is.
+        shared_noise: A latent frame that two windows share gets the same noise in both.
         reference: Round and truncate exactly as the release.
         state_dir: Folder where a stopped run keeps its latents.
     """
@@ -71,6 +73,8 @@ class WanSettings:
     observed: Literal["generated", "paste"] = "generated"
     guidance_mode: GuidanceMode = "sequential"
     blackout: bool = True
+    source_first: bool = True
+    shared_noise: bool = False
     reference: bool = False
     state_dir: Path | None = None
 
@@ -264,7 +268,7 @@ class WanGenerator:
         parts, device = self.parts, self.parts.device
         label = f"window {number + 1}"
         with self._run.timed("encode", device):
-            noise, y, first, geometry = self._encode(window, rule, seed, progress, label)
+            noise, y, first, geometry = self._encode(window, rule, seed, number, progress)
         with self._run.timed("image", device):
             image_tokens = self._image_tokens(first)
         with self._run.timed("text", device):
@@ -284,7 +288,7 @@ class WanGenerator:
         _free_cache(device)
         return latents
 
-    def _encode(self, window: _Window, rule: ConditionRule, seed: int, progress: Progress | None, label: str):
+    def _encode(self, window: _Window, rule: ConditionRule, seed: int, number: int, progress: Progress | None):
         """(noise, y, first frame, geometry tokens)."""
         parts, device = self.parts, self.parts.device
         vae = parts.vae.get()
@@ -297,7 +301,7 @@ class WanGenerator:
 
         def encode(video: Tensor, done: int) -> Tensor:
             if progress is not None:
-                progress(done, total, f"encoding {label}")
+                progress(done, total, f"encoding window {number + 1}")
             return encode_video(vae, video.to(device))
 
         color_latents = encode(condition.color, 0)
@@ -314,11 +318,19 @@ class WanGenerator:
             geometry = encoder(color_latents, mask_latents)
         if device.type == "cuda":
             parts.geometry_encoder.release()
-        noise = torch.randn(
-            color_latents.shape, generator=torch.Generator("cpu").manual_seed(seed), dtype=torch.float32
-        )
+        noise = self._noise(tuple(color_latents.shape), seed, number)
         _free_cache(device)
         return noise.to(device), y, first, geometry
+
+    def _noise(self, shape: tuple[int, ...], seed: int, number: int) -> Tensor:
+        """Float32 noise on the CPU, so that every machine draws the same."""
+        draw = torch.Generator("cpu")
+        if not self.settings.shared_noise:
+            return torch.randn(shape, generator=draw.manual_seed(seed), dtype=torch.float32)
+        first = number * (self.rule.frames - self.rule.overlap) // self.parts.strides[0]
+        still = (*shape[:2], 1, *shape[3:])
+        seeds = (self._run.seed * WINDOW_SEED_STRIDE + first + k for k in range(shape[2]))
+        return torch.cat([torch.randn(still, generator=draw.manual_seed(s)) for s in seeds], dim=2)
 
     def _has_y(self, latent_channels: int) -> bool:
         """Whether the denoiser takes an image condition: its config says so without loading it."""
@@ -391,7 +403,8 @@ class _Source:
             token_px = self.pixel * 2
             self.sizing = plan_size(color.shape[1:3], settings.size_hw, settings.fit, token_px)
             self.fps = chunk.fps
-            color, mask = self._first_frame(chunk, color, mask)
+            if settings.source_first:
+                color, mask = self._first_frame(chunk, color, mask)
         seen = confident(chunk.mask, chunk.coverage).astype(np.uint8) * 255
         if self.sizing.identity and color.shape[1:3] == self.sizing.target_hw:
             return _Window(color, mask, seen > 0)

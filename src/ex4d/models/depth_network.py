@@ -9,111 +9,156 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class Block(nn.Module):
-    """ConvNeXt block (Liu et al. 2022): depthwise 7x7, norm, pointwise expansion, layer scale."""
-
-    def __init__(self, width: int, expand: int = 3) -> None:
-        super().__init__()
-        self.spatial = nn.Conv2d(width, width, 7, padding=3, groups=width)
-        self.norm = nn.GroupNorm(1, width)
-        self.up = nn.Conv2d(width, expand * width, 1)
-        self.down = nn.Conv2d(expand * width, width, 1)
-        self.scale = nn.Parameter(torch.full((1, width, 1, 1), 0.1))
+class Norm(nn.LayerNorm):
+    """Layer norm that stays in the dtype of its input: autocast would turn half of the training's traffic into float32."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.scale * self.down(F.gelu(self.up(self.norm(self.spatial(x)))))
+        with torch.autocast(x.device.type, enabled=False):
+            weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+            return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
 
 
-class ClipMix(nn.Module):
-    """Looks around in the frame (attention), to the neighbours in time (convolution) and at the whole clip (mean)."""
+class TimeMix(nn.Module):
+    """Channel-wise weights of the previous, this and the next frame; the identity at first, any clip length."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.heads = heads
-        self.norm = nn.GroupNorm(1, width)
-        self.qkv = nn.Conv2d(width, 3 * width, 1)
-        self.attended = nn.Conv2d(width, width, 1)
-        self.time_norm = nn.GroupNorm(1, width)
-        self.time = nn.Conv2d(width, width, (5, 1), groups=width)  # over (frames, pixels)
-        self.clip = nn.Linear(width, width)
-        self.mixed = nn.Conv2d(width, width, 1)
-        for parameter in self.mixed.parameters():
-            nn.init.zeros_(parameter)
+        self.weight = nn.Parameter(torch.tensor([0.0, 1.0, 0.0])[:, None].repeat(1, width))
 
     def forward(self, x: Tensor, batch: int) -> Tensor:
-        """x: [batch*frames, width, h, w]."""
-        h, w = x.shape[2:]
-        q, k, v = (
-            part.unflatten(1, (self.heads, -1)).flatten(3).transpose(2, 3)
-            for part in self.qkv(self.norm(x)).chunk(3, dim=1)
-        )
-        seen = F.scaled_dot_product_attention(q, k, v).transpose(2, 3).flatten(1, 2).unflatten(2, (h, w))
-        x = x + self.attended(seen)
-        y = self.time_norm(x).unflatten(0, (batch, -1)).transpose(1, 2).flatten(3)  # [batch, width, frames, h*w]
-        whole = self.clip(y.mean(dim=(2, 3)))[:, :, None, None]
-        y = F.pad(y, (0, 0, 2, 2), mode="replicate")
-        y = F.gelu(self.time(y) + whole).transpose(1, 2).flatten(0, 1).unflatten(2, (h, w))
-        return x + self.mixed(y)
+        """x: [batch*frames, h, w, width]."""
+        clip = x.unflatten(0, (batch, -1))
+        before = torch.cat([clip[:, :1], clip[:, :-1]], dim=1)
+        after = torch.cat([clip[:, 1:], clip[:, -1:]], dim=1)
+        w = self.weight.to(x.dtype)
+        return (before * w[0] + clip * w[1] + after * w[2]).flatten(0, 1)
+
+
+class ConvBlock(nn.Module):
+    """Residual pair of 3x3 convolutions on [batch*frames, width, h, w]; with `time`, sees the neighbours in time."""
+
+    def __init__(self, width: int, time: bool) -> None:
+        super().__init__()
+        self.norm = Norm(width)
+        self.time = TimeMix(width) if time else None
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        self.scale = nn.Parameter(torch.full((width, 1, 1), 0.2))
+
+    def forward(self, x: Tensor, batch: int) -> Tensor:
+        y = self.norm(x.permute(0, 2, 3, 1))
+        if self.time is not None:
+            y = self.time(y, batch)
+        y = self.conv2(F.gelu(self.conv1(y.permute(0, 3, 1, 2))))
+        return x + self.scale.to(y.dtype) * y
+
+
+class TokenBlock(nn.Module):
+    """Looks around in the whole frame (attention), at the neighbours in time, and through its registers at the whole clip."""
+
+    def __init__(self, width: int, heads: int, expand: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.place = nn.Conv2d(width, width, 3, padding=1, groups=width)  # position from the zeros at the border
+        self.norm1 = Norm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.attended = nn.Linear(width, width)
+        self.clip = nn.Linear(width, width)
+        self.norm2 = Norm(width)
+        self.time = TimeMix(width)
+        self.up = nn.Linear(width, expand * width)
+        self.down = nn.Linear(expand * width, width)
+        self.scale1 = nn.Parameter(torch.full((width,), 0.2))
+        self.scale2 = nn.Parameter(torch.full((width,), 0.2))
+
+    def forward(self, x: Tensor, registers: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+        """x: [batch*frames, h, w, width]; registers: [batch*frames, n, width]."""
+        h, w = x.shape[1:3]
+        n = registers.shape[1]
+        x = x + self.place(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        tokens = torch.cat([registers, x.flatten(1, 2)], dim=1)
+        q, k, v = self.qkv(self.norm1(tokens)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        seen = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        tokens = tokens + self.scale1.to(seen.dtype) * self.attended(seen)
+        registers = tokens[:, :n].unflatten(0, (batch, -1))
+        registers = (registers + self.clip(registers.mean(dim=1, keepdim=True))).flatten(0, 1)
+        x = tokens[:, n:].unflatten(1, (h, w))
+        y = self.time(self.norm2(x), batch)
+        return x + self.scale2.to(y.dtype) * self.down(F.gelu(self.up(y))), registers
 
 
 class ClipDepthNetwork(ModelMixin, ConfigMixin):
-    """Video in [-1, 1] to disparity.
+    """Video in [-1, 1] to disparity: convolutions at 1/4 and 1/8 of the picture, a transformer at 1/16, and back up.
 
     Args:
-        widths: Channels at 1/4, 1/8, 1/16 and 1/32 of the picture's size.
-        blocks: Blocks at each of them.
-        mixes: Clip-wide mixing layers at 1/32.
-        heads: Attention heads of these layers.
-        coordinates: Also see where in the picture a pixel is. A first training with it learned little else: on real rooms it was
-            hardly better than a ramp from the bottom to the top.
+        widths: Channels at 1/4, 1/8 and 1/16 of the picture's size.
+        blocks: Blocks at each of them on the way down.
+        decoder_blocks: Blocks at 1/4 and 1/8 on the way up.
+        heads: Attention heads.
+        expand: Hidden width of the token blocks over their width.
+        registers: Extra tokens of a frame; their mean over the clip carries what all frames share.
     """
 
     @register_to_config
     def __init__(
         self,
-        widths: tuple[int, ...] = (72, 128, 208, 288),
-        blocks: tuple[int, ...] = (2, 3, 5, 3),
-        mixes: int = 3,
-        heads: int = 6,
-        coordinates: bool = False,
+        widths: tuple[int, ...] = (64, 112, 224),
+        blocks: tuple[int, ...] = (2, 3, 7),
+        decoder_blocks: tuple[int, ...] = (2, 2),
+        heads: int = 7,
+        expand: int = 3,
+        registers: int = 4,
     ) -> None:
         super().__init__()
-        self.stem = nn.Conv2d((3 + 2 * coordinates) * 16, widths[0], 3, padding=1)
-        self.stages = nn.ModuleList(
-            nn.Sequential(*[Block(w) for _ in range(n)]) for w, n in zip(widths, blocks, strict=True)
-        )
-        self.downs = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths, widths[1:], strict=False))
-        self.clip_mixes = nn.ModuleList(ClipMix(widths[-1], heads) for _ in range(mixes))
-        self.ups = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in zip(widths, widths[1:], strict=False))
-        self.fuses = nn.ModuleList(Block(w) for w in widths[:-1])
-        self.fuse_time = ClipMix(widths[-2], 4)
-        self.head = nn.Conv2d(widths[0], 16, 3, padding=1)
-        nn.init.constant_(self.head.bias, -1.5)  # type: ignore[arg-type]  # about 4.5 units away
+        a, b, c = widths
+        self.stem1 = nn.Conv2d(3, a // 2, 3, stride=2, padding=1)
+        self.stem2 = nn.Conv2d(a // 2, a, 3, stride=2, padding=1)
+        self.stage4 = nn.ModuleList(ConvBlock(a, time=False) for _ in range(blocks[0]))
+        self.down8 = nn.Conv2d(a, b, 3, stride=2, padding=1)
+        self.stage8 = nn.ModuleList(ConvBlock(b, time=True) for _ in range(blocks[1]))
+        self.down16 = nn.Conv2d(b, c, 3, stride=2, padding=1)
+        self.register_tokens = nn.Parameter(0.02 * torch.randn(registers, c))
+        self.stage16 = nn.ModuleList(TokenBlock(c, heads, expand) for _ in range(blocks[2]))
+        self.norm16 = Norm(c)
+        self.up8 = nn.Conv2d(c, b, 1)
+        self.decode8 = nn.ModuleList(ConvBlock(b, time=True) for _ in range(decoder_blocks[1]))
+        self.up4 = nn.Conv2d(b, a, 1)
+        self.decode4 = nn.ModuleList(ConvBlock(a, time=False) for _ in range(decoder_blocks[0]))
+        self.coarse = nn.Conv2d(b, 1, 1)
+        self.head = nn.Conv2d(a, 16, 3, padding=1)
+        nn.init.zeros_(self.head.weight), nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+        nn.init.constant_(self.coarse.bias, -1.0)  # type: ignore[arg-type]  # about 2.7 units away
 
     def forward(self, video: Tensor) -> Tensor:
         """video [batch, 3, frames, height, width] with sides divisible by 32, to disparity > 0 [batch, frames, height, width], float32."""
         batch = video.shape[0]
         x = video.transpose(1, 2).flatten(0, 1)
-        h, w = x.shape[2:]
-        if h % 32 or w % 32:
-            raise ValueError(f"got {h}x{w}; need sides divisible by 32")
-        if self.config["coordinates"]:
-            ys = torch.linspace(-1, 1, h, device=x.device, dtype=x.dtype)[:, None].expand(h, w)
-            xs = torch.linspace(-1, 1, w, device=x.device, dtype=x.dtype)[None].expand(h, w)
-            x = torch.cat([x, torch.stack([ys, xs])[None].expand(x.shape[0], -1, -1, -1)], dim=1)
-        x = self.stem(F.pixel_unshuffle(x, 4))
-        skips = []
-        for k, stage in enumerate(self.stages):
-            if k:
-                x = self.downs[k - 1](x)
-            x = stage(x)
-            skips.append(x)
-        for mix in self.clip_mixes:
-            x = mix(x, batch)
-        for k in reversed(range(len(self.ups))):
-            x = F.interpolate(self.ups[k](x), scale_factor=2, mode="bilinear", align_corners=False) + skips[k]
-            if k == len(self.ups) - 1:
-                x = self.fuse_time(x, batch)
-            x = self.fuses[k](x)
-        log_disparity = F.pixel_shuffle(self.head(x), 4)[:, 0].float().clamp(-7, 4)
+        if x.shape[2] % 32 or x.shape[3] % 32:
+            raise ValueError(f"got {x.shape[2]}x{x.shape[3]}; need sides divisible by 32")
+        x = x.contiguous(memory_format=torch.channels_last)
+        x = self.stem2(F.gelu(self.stem1(x)))
+        for block in self.stage4:
+            x = block(x, batch)
+        at4 = x
+        x = self.down8(x)
+        for block in self.stage8:
+            x = block(x, batch)
+        at8 = x
+        tokens = self.down16(x).permute(0, 2, 3, 1)
+        registers = self.register_tokens.to(tokens.dtype).expand(tokens.shape[0], -1, -1)
+        for block in self.stage16:
+            tokens, registers = block(tokens, registers, batch)
+        tokens = self.norm16(tokens + registers.mean(dim=1)[:, None, None])
+        x = at8 + _twice(self.up8(tokens.permute(0, 3, 1, 2)))
+        for block in self.decode8:
+            x = block(x, batch)
+        coarse = F.interpolate(self.coarse(x), scale_factor=8, mode="bilinear", align_corners=False)
+        x = at4 + _twice(self.up4(x))
+        for block in self.decode4:
+            x = block(x, batch)
+        log_disparity = (coarse + F.pixel_shuffle(self.head(x), 4))[:, 0].float().clamp(-7, 4)
         return log_disparity.exp().unflatten(0, (batch, -1))
+
+
+def _twice(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)

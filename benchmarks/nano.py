@@ -22,7 +22,9 @@ import math
 import os
 import sys
 import time
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -50,21 +52,33 @@ NOISE_SEEDS = (0, 1, 2)
 
 
 class Scoring:
-    """Completed clips go to scoring processes; rows come back in the order of submission."""
+    """Completed clips go to scoring processes (none: scored here); rows come back in the order of submission."""
 
-    def __init__(self, pool: ProcessPoolExecutor, every: int) -> None:
+    def __init__(self, pool: ProcessPoolExecutor | None, every: int) -> None:
         self.pool, self.every = pool, every
-        self.waiting: list[tuple[Future, dict[str, Any]]] = []
+        self.waiting: list[tuple[Any, dict[str, Any]]] = []
 
     def rival(self, path: Path, method: str) -> None:
-        self.waiting.append((self.pool.submit(scored_once, path, method, self.every), {}))
+        self._submit({}, scored_once, path, method, self.every)
 
     def frames(self, path: Path, method: str, frames: np.ndarray, noise: int = 0) -> None:
-        row = {"method": method, "noise": noise}
-        self.waiting.append((self.pool.submit(scored, path, method, self.every, frames), row))
+        self._submit({"method": method, "noise": noise}, scored, path, method, self.every, frames)
 
     def rows(self) -> list[dict[str, Any]]:
-        return [{**future.result(), **more} for future, more in self.waiting]
+        return [{**(row if self.pool is None else row.result()), **more} for row, more in self.waiting]
+
+    def _submit(self, more: dict[str, Any], work: Callable[..., dict[str, Any]], *args: Any) -> None:
+        self.waiting.append((work(*args) if self.pool is None else self.pool.submit(work, *args), more))
+
+
+@contextmanager
+def scoring_pool(workers: int) -> Iterator[ProcessPoolExecutor | None]:
+    """Processes of one thread each; None for no workers."""
+    if workers == 0:
+        yield None
+        return
+    with single_threaded(), ProcessPoolExecutor(workers, get_context("spawn"), initializer=one_thread) as pool:
+        yield pool
 
 
 def one_thread() -> None:
@@ -181,8 +195,7 @@ def run(args: argparse.Namespace) -> str:
         import torch
 
         torch.set_num_threads(args.threads)
-    context = get_context("spawn")
-    with single_threaded(), ProcessPoolExecutor(args.workers, context, initializer=one_thread) as pool:
+    with scoring_pool(args.workers) as pool:
         scoring = Scoring(pool, args.every)
         paths = scenes + real
         if args.ablation:
@@ -231,7 +244,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--px", type=int, default=256)
     p.add_argument("--frames", type=int, default=49)
     p.add_argument("--device", default="cpu")
-    p.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that stage and score")
+    p.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that stage and score; 0: none")
     p.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of the model on a CPU")
     p.add_argument("--pictures", type=Path, help="folder for a picture of every result of a model")
     p.add_argument("--machine", default="", help="words for the report")

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -113,9 +113,16 @@ def stage(plan: Plan, seeds: range, clips: Path | None, workers: int) -> tuple[l
 
 def _parallel(work: Callable[[tuple], str], jobs: list[tuple], workers: int) -> None:
     begin = time.time()
-    with single_threaded(), multiprocessing.get_context("spawn").Pool(max(1, min(workers, len(jobs)))) as pool:
-        for number, name in enumerate(pool.imap_unordered(work, jobs), 1):
+
+    def tell(done: Iterable[str]) -> None:
+        for number, name in enumerate(done, 1):
             print(f"staged {name}, {number}/{len(jobs)} after {time.time() - begin:.0f} s", flush=True)
+
+    if workers == 0:
+        tell(map(work, jobs))
+        return
+    with single_threaded(), multiprocessing.get_context("spawn").Pool(min(workers, len(jobs))) as pool:
+        tell(pool.imap_unordered(work, jobs))
 
 
 @contextmanager

@@ -25,17 +25,23 @@ SIDE_SHARE = 0.12
 RADIUS, COLOR_SIGMA = 3, 18.0
 
 
+def step_pixels(
+    inverse: Float32[np.ndarray, "height width"], radius: int
+) -> tuple[Bool[np.ndarray, "height width"], Float32[np.ndarray, "height width"], Float32[np.ndarray, "height width"]]:
+    """(pixels with a depth edge within `radius`, least and largest 1/z there) of a map of 1/z > 0."""
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    far, near = cv2.erode(inverse, kernel), cv2.dilate(inverse, kernel)
+    wide = np.ones((4 * radius + 1, 4 * radius + 1), np.uint8)
+    rise = cv2.dilate(inverse, wide) - cv2.erode(inverse, wide)
+    return (near > EDGE_RATIO * far) & (near - far > STEP_SHARE * rise), far, near
+
+
 def flying_pixels(
     depth: Float32[np.ndarray, "height width"], radius: int = RADIUS
 ) -> tuple[Bool[np.ndarray, "height width"], Float32[np.ndarray, "height width"], Float32[np.ndarray, "height width"]]:
     """(pixels between the two sides of an edge, 1/z of the far side, 1/z of the near side)."""
     inverse = (1 / depth).astype(np.float32)
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-    far, near = cv2.erode(inverse, kernel), cv2.dilate(inverse, kernel)
-    wide = np.ones((4 * radius + 1, 4 * radius + 1), np.uint8)
-    edge = (near > EDGE_RATIO * far) & (
-        near - far > STEP_SHARE * (cv2.dilate(inverse, wide) - cv2.erode(inverse, wide))
-    )
+    edge, far, near = step_pixels(inverse, radius)
     share = (inverse - far) / np.maximum(near - far, 1e-12)
     between = edge & (share > SIDE_SHARE) & (share < 1 - SIDE_SHARE)
     # A smooth slope has company on either side; an edge has a gap: few pixels of the window at this depth.

@@ -37,8 +37,8 @@ def make_depth(
     """The estimator a `--depth` option names.
 
     Args:
-        spec: `plane` or `plane:distance=4,tilt=20,turn=0`; `auto`, a model name of `depth.cards.MODELS` or its folder; the path of a depth
-            file or folder; or `DepthMaps`.
+        spec: `plane` or `plane:distance=4,tilt=20,turn=0`; `nano` (the embedded network); `auto`, a model name of `depth.cards.MODELS`
+            or its folder; the path of a depth file or folder; or `DepthMaps`.
         size_hw: The clip's (height, width).
         num_frames: The clip's length where known, to refuse a depth file of another length at once.
         K: Intrinsics from a file, in pixels of `size_hw`, [3, 3] or [time, 3, 3].
@@ -71,7 +71,7 @@ def make_depth(
     if spec == "plane" or spec.startswith("plane:"):
         return PlaneDepth(PlaneParameters.parse(spec), choose_intrinsics(size_hw, **chosen))
     path = Path(spec)
-    if spec == "auto" or spec in MODELS or is_model_folder(path):
+    if spec in ("auto", "nano") or spec in MODELS or is_model_folder(path):
 
         def choose(model_K: np.ndarray | None) -> Intrinsics:
             return choose_intrinsics(size_hw, model_K=model_K, **chosen)
@@ -97,7 +97,7 @@ def make_depth(
             fov_deg=fov_deg,
             metadata=metadata,
         )
-    names = "plane, auto, " + ", ".join(MODELS)
+    names = "plane, nano, auto, " + ", ".join(MODELS)
     raise InputError(
         f"depth {spec!r}, which is no file", f"the path of a depth file, or one of {names}", "ex4d depth --help"
     )

@@ -50,7 +50,8 @@ def make_model_depth(
     """An estimator with a network.
 
     Args:
-        spec: A name of `cards.MODELS`, `auto` (the first permissive model that is here), or a model's folder.
+        spec: A name of `cards.MODELS`, `nano` (the embedded network), `auto` (the first permissive model that is here, else nano), or a
+            model's folder.
         choose: Intrinsics from what the model says of them.
         reference: Released conversion and seed (DepthCrafter).
         device: `auto` takes the GPU where there is one.
@@ -68,6 +69,11 @@ def make_model_depth(
     place, precision = _device(device), dtype
     root = None if models_dir is None else Path(models_dir)
     folder = Path(spec)
+    if spec == "nano" or (spec == "auto" and _only_embedded(root)):
+        from ex4d.depth.nano import load_nano
+
+        more = {"reference": reference, "work_dir": work_dir, "far_over_near": far_over_near}
+        return load_nano(choose(None), device=place, **more)
     if is_model_folder(folder):
         return _per_frame(
             folder.name,
@@ -122,6 +128,17 @@ def make_model_depth(
         prompt,
         card,
     )
+
+
+def _only_embedded(root: Path | None) -> bool:
+    """Whether no downloaded model is here, but the package's own is."""
+    from ex4d.depth.nano import available
+
+    try:
+        first_available(root)
+    except WeightsError:
+        return available()
+    return False
 
 
 def _video_depth_anything(

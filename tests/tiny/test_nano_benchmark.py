@@ -17,7 +17,7 @@ SMALL = [
     "--frames",
     str(FRAMES),
     "--seeds",
-    "100500:100502",
+    "100500:100501",
     "--angles",
     "60",
     "--workers",

@@ -89,81 +89,82 @@ class Builder:
 
     def clutter(self, w: float, d: float, top: float, count: int) -> None:
         """Small things that stand on a surface."""
-        rng = self.rng
         for _ in range(count):
-            x, z = rng.uniform(-0.45, 0.45) * w, rng.uniform(-0.42, 0.42) * d
-            kind = rng.integers(9)
-            m = self.material(0.5)
-            if kind == 0:  # books, lying
-                y = top
-                for _ in range(rng.integers(1, 5)):
-                    t = rng.uniform(0.015, 0.05)
-                    self.box(
-                        x,
-                        y + t,
-                        z,
-                        rng.uniform(0.14, 0.3),
-                        t,
-                        rng.uniform(0.12, 0.24),
-                        self.material(0.4),
-                        _yaw(rng.normal(0, 0.4)),
-                    )
-                    y += t
-            elif kind == 1:  # cup, bottle, can
-                r, h = rng.uniform(0.025, 0.06), rng.uniform(0.07, 0.3)
-                self.post(x, top + h, z, r, h, m)
-                if rng.random() < 0.4:
-                    self.post(x, top + 1.35 * h, z, 0.4 * r, 0.35 * h, m)
-            elif kind == 2:  # carton
-                w2, h, d2 = rng.uniform(0.06, 0.4, 3)
-                self.box(x, top + h, z, w2, h, d2, self.material(0.6), _yaw(rng.uniform(0, 6.3)))
-            elif kind == 3:  # monitor or laptop
-                w2 = rng.uniform(0.3, 0.62)
-                h = w2 * rng.uniform(0.55, 0.8)
-                a = _yaw(rng.normal(0, 0.4)) @ _pitch(rng.normal(-0.1, 0.12))
-                lift = rng.uniform(0.0, 0.16)
-                dark = self.material(0.1, np.full(3, rng.choice([0.03, 0.06, 0.5, 0.8])))
-                screen = self.material(0.9, glow=rng.choice([0.0, 0.5, 1.0]))
-                self.box(x, top + lift + h, z, w2, h, 0.03, dark, a)
-                self.add(
-                    BOX, (x, -(top + lift + h / 2), z) + a @ [0, 0, -0.016], (0.47 * w2, 0.46 * h, 0.003), screen, a
-                )
-                self.post(x, top + lift + 0.05, z + 0.02, 0.03, lift + 0.05, dark)
-                self.box(x, top + 0.02, z - 0.08, 0.6 * w2, 0.02, 0.2, dark)
-            elif kind == 4:  # ball, fruit, vase
-                r = rng.uniform(0.03, 0.14)
-                self.add(ELLIPSOID, (x, -top - r, z), (r, r * rng.uniform(0.7, 1.6), r), m)
-            elif kind == 5:  # plant
-                r = rng.uniform(0.05, 0.12)
-                self.post(x, top + 2 * r, z, r, 2 * r, m)
-                green = self.material(0.8, np.array([0.12, rng.uniform(0.25, 0.55), 0.1]))
-                for _ in range(rng.integers(3, 10)):
-                    size = r * rng.uniform(0.3, 1.4, 3)
-                    at = np.array([x, -top - r * 3.4, z]) + rng.normal(0, 1.1 * r, 3)
-                    self.add(ELLIPSOID, at, size, green, _yaw(rng.uniform(0, 6)) @ _roll(rng.uniform(0, 3)))
-            elif kind == 6:  # books, standing
-                at = x
-                for _ in range(rng.integers(3, 9)):
-                    t, h = rng.uniform(0.015, 0.05), rng.uniform(0.15, 0.3)
-                    self.box(at, top + h, z, t, h, rng.uniform(0.1, 0.2), self.material(0.3))
-                    at += t + rng.exponential(0.003)
-            elif kind == 7:  # lamp
-                h = rng.uniform(0.25, 0.5)
-                self.post(x, top + h, z, 0.012, h, m)
-                self.post(
-                    x, top + h + 0.05, z, rng.uniform(0.07, 0.16), 0.15, self.material(0.3, glow=rng.choice([0.0, 1.2]))
-                )
-            else:  # keyboard, tray, paper
+            self._small_thing(w, d, top)
+
+    def _small_thing(self, w: float, d: float, top: float) -> None:  # noqa: C901
+        rng = self.rng
+        x, z = rng.uniform(-0.45, 0.45) * w, rng.uniform(-0.42, 0.42) * d
+        kind = rng.integers(9)
+        m = self.material(0.5)
+        if kind == 0:  # books, lying
+            y = top
+            for _ in range(rng.integers(1, 5)):
+                t = rng.uniform(0.015, 0.05)
                 self.box(
                     x,
-                    top + 0.02,
+                    y + t,
                     z,
-                    rng.uniform(0.2, 0.45),
-                    rng.choice([0.003, 0.02]),
-                    rng.uniform(0.13, 0.3),
-                    m,
-                    _yaw(rng.normal(0, 0.3)),
+                    rng.uniform(0.14, 0.3),
+                    t,
+                    rng.uniform(0.12, 0.24),
+                    self.material(0.4),
+                    _yaw(rng.normal(0, 0.4)),
                 )
+                y += t
+        elif kind == 1:  # cup, bottle, can
+            r, h = rng.uniform(0.025, 0.06), rng.uniform(0.07, 0.3)
+            self.post(x, top + h, z, r, h, m)
+            if rng.random() < 0.4:
+                self.post(x, top + 1.35 * h, z, 0.4 * r, 0.35 * h, m)
+        elif kind == 2:  # carton
+            w2, h, d2 = rng.uniform(0.06, 0.4, 3)
+            self.box(x, top + h, z, w2, h, d2, self.material(0.6), _yaw(rng.uniform(0, 6.3)))
+        elif kind == 3:  # monitor or laptop
+            w2 = rng.uniform(0.3, 0.62)
+            h = w2 * rng.uniform(0.55, 0.8)
+            a = _yaw(rng.normal(0, 0.4)) @ _pitch(rng.normal(-0.1, 0.12))
+            lift = rng.uniform(0.0, 0.16)
+            dark = self.material(0.1, np.full(3, rng.choice([0.03, 0.06, 0.5, 0.8])))
+            screen = self.material(0.9, glow=rng.choice([0.0, 0.5, 1.0]))
+            self.box(x, top + lift + h, z, w2, h, 0.03, dark, a)
+            self.add(BOX, (x, -(top + lift + h / 2), z) + a @ [0, 0, -0.016], (0.47 * w2, 0.46 * h, 0.003), screen, a)
+            self.post(x, top + lift + 0.05, z + 0.02, 0.03, lift + 0.05, dark)
+            self.box(x, top + 0.02, z - 0.08, 0.6 * w2, 0.02, 0.2, dark)
+        elif kind == 4:  # ball, fruit, vase
+            r = rng.uniform(0.03, 0.14)
+            self.add(ELLIPSOID, (x, -top - r, z), (r, r * rng.uniform(0.7, 1.6), r), m)
+        elif kind == 5:  # plant
+            r = rng.uniform(0.05, 0.12)
+            self.post(x, top + 2 * r, z, r, 2 * r, m)
+            green = self.material(0.8, np.array([0.12, rng.uniform(0.25, 0.55), 0.1]))
+            for _ in range(rng.integers(3, 10)):
+                size = r * rng.uniform(0.3, 1.4, 3)
+                at = np.array([x, -top - r * 3.4, z]) + rng.normal(0, 1.1 * r, 3)
+                self.add(ELLIPSOID, at, size, green, _yaw(rng.uniform(0, 6)) @ _roll(rng.uniform(0, 3)))
+        elif kind == 6:  # books, standing
+            at = x
+            for _ in range(rng.integers(3, 9)):
+                t, h = rng.uniform(0.015, 0.05), rng.uniform(0.15, 0.3)
+                self.box(at, top + h, z, t, h, rng.uniform(0.1, 0.2), self.material(0.3))
+                at += t + rng.exponential(0.003)
+        elif kind == 7:  # lamp
+            h = rng.uniform(0.25, 0.5)
+            self.post(x, top + h, z, 0.012, h, m)
+            self.post(
+                x, top + h + 0.05, z, rng.uniform(0.07, 0.16), 0.15, self.material(0.3, glow=rng.choice([0.0, 1.2]))
+            )
+        else:  # keyboard, tray, paper
+            self.box(
+                x,
+                top + 0.02,
+                z,
+                rng.uniform(0.2, 0.45),
+                rng.choice([0.003, 0.02]),
+                rng.uniform(0.13, 0.3),
+                m,
+                _yaw(rng.normal(0, 0.3)),
+            )
 
     def table(self) -> tuple[float, float]:
         rng = self.rng

@@ -16,6 +16,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -131,7 +132,7 @@ def save(out: Path, model: nn.Module, ema: nn.Module, opt: torch.optim.Optimizer
     (out / "state.pt.tmp").replace(out / "state.pt")
 
 
-def main() -> None:
+def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=Path, help="folder that depth_scenes.py fills; without it: rooms only")
     parser.add_argument("--clips", type=Path, help="folder of permissive clips whose crops become textures")
@@ -159,21 +160,190 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--network", help="JSON of other network settings, for tests")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def pair(text: str) -> tuple[int, int]:
+    """HxW as numbers."""
+    h, w = (int(x) for x in text.split("x"))
+    return h, w
+
+
+class Clips:
+    """The two rings and what fills them; `batch` makes augmented clips on the device."""
+
+    def __init__(
+        self, args: argparse.Namespace, device: str, source: Iterator[dict[str, Tensor]], rank: int, world: int
+    ):
+        self.args, self.device, self.source = args, device, source
+        hw = (args.scene_px, args.scene_px)
+        self.render = RoomRenderer(
+            TextureBank(make_textures(args.textures, args.clips, args.seed), device), pair(args.room_size)
+        )
+        self.rooms = Ring(max(args.room_limit // world, 2 * args.batch), args.frames, pair(args.room_size), device)
+        self.scenes = Ring(max(args.scene_limit // world, 2 * args.batch), args.frames, hw, device)
+        self.files = SceneFiles(args.scenes, args.frames, hw, (rank, world)) if args.scenes else None
+        self.sizes = [pair(x) for x in args.train_sizes.split(",")]
+        self.rooms_every, self.room_seconds = args.rooms_every, 0.0
+
+    def drawn(self, layout: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Colour and depth of a batch of layouts."""
+        return self.render({k: torch.as_tensor(v).to(self.device, non_blocking=True) for k, v in layout.items()})
+
+    def start(self) -> None:
+        """Enough rooms for the first batches; new ones then take at most 15 ms a step."""
+        for _ in range(max(2 * self.args.batch // self.args.rooms_at_once, 2)):
+            begin = time.time()
+            self.rooms.add(*self.drawn(next(self.source)))
+            if self.device == "cuda":
+                torch.cuda.synchronize()
+                self.room_seconds = time.time() - begin
+        self.rooms_every = max(self.rooms_every, math.ceil(self.room_seconds / 0.015))
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Video [B, 3, T, h, w] in [-1, 1] and depth [B, T, h, w]; takes in what is new."""
+        args = self.args
+        if step % self.rooms_every == 0:
+            self.rooms.add(*self.drawn(next(self.source)))
+        if self.files is not None:
+            self.files.take(self.scenes, 3)
+        # fewer scenes while there are few of them
+        share = args.scene_share * min(len(self.scenes) / max(20 * args.batch, 1), 1.0)
+        many = int(np.random.default_rng((args.seed, step)).binomial(args.batch, share))
+        size = self.sizes[step % len(self.sizes)]
+        chosen = ((self.scenes, many), (self.rooms, args.batch - many))
+        parts = [cropped(*ring.sample(n), size) for ring, n in chosen if n]
+        video, depth = (torch.cat(x) for x in zip(*parts, strict=True))
+        return changed(video).transpose(1, 2) * 2 - 1, depth
+
+
+class Learner:
+    """Network, its average, optimiser; one process's part of a step."""
+
+    def __init__(self, args: argparse.Namespace, device: str, world: int) -> None:
+        self.args, self.device, self.world = args, device, world
+        torch.manual_seed(args.seed)
+        if args.init:
+            model = ClipDepthNetwork.from_pretrained(args.init, torch_dtype=torch.float32)
+        else:
+            model = ClipDepthNetwork(**(json.loads(args.network) if args.network else {}))
+        self.model = model.to(device, memory_format=torch.channels_last).train()
+        self.ema = copy.deepcopy(self.model).requires_grad_(False)
+        self.parameters, self.averages = list(self.model.parameters()), list(self.ema.parameters())
+        groups = [
+            {"params": [p for p in self.parameters if p.ndim >= 2], "weight_decay": 0.03},
+            {"params": [p for p in self.parameters if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        self.opt = torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.99), fused=device == "cuda")
+        self.step, self.spent = 0, 0.0
+        if (args.out / "state.pt").exists():
+            state = torch.load(args.out / "state.pt", map_location=device, weights_only=True)
+            self.model.load_state_dict(state["model"]), self.ema.load_state_dict(state["ema"])
+            self.opt.load_state_dict(state["opt"])
+            self.step, self.spent = state["step"], state["spent"]
+        self.run = torch.compile(self.model, dynamic=False) if args.compile else self.model
+
+    def _backward(self, video: Tensor, depth: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
+            disparity = self.run(video)
+        loss, terms = depth_loss(disparity, depth)
+        self.opt.zero_grad(set_to_none=True)
+        loss.backward()
+        return loss.detach(), terms
+
+    def learn(self, video: Tensor, depth: Tensor, progress: float) -> dict[str, Tensor]:
+        """One step; the terms of the loss."""
+        curve = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
+        for group in self.opt.param_groups:
+            group["lr"] = self.args.lr * min(1, (self.step + 1) / self.args.warmup) * curve
+        try:
+            loss, terms = self._backward(video, depth)
+        except Exception as error:
+            if self.run is self.model:
+                raise
+            print(f"compile failed, going on without it: {type(error).__name__}: {error}"[:400], flush=True)
+            self.run = self.model
+            loss, terms = self._backward(video, depth)
+        if self.world > 1:
+            flat = torch.cat([p.grad.flatten() for p in self.parameters])
+            dist.all_reduce(flat)
+            flat /= self.world
+            for p, part in zip(self.parameters, flat.split([p.numel() for p in self.parameters]), strict=True):
+                p.grad.copy_(part.view_as(p))
+        norm = nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        # a step that is not finite is one of zero gradients: no wait for the GPU, no divergence
+        finite = torch.isfinite(norm)
+        for p in self.parameters:
+            p.grad.copy_(torch.where(finite, p.grad, 0.0))
+        self.opt.step()
+        with torch.no_grad():
+            decay = min(0.999, (self.step + 1) / (self.step + 10))
+            torch._foreach_lerp_(self.averages, self.parameters, 1 - decay)
+        self.step += 1
+        return {"loss": loss} | terms
+
+
+class Clock:
+    """One time for all processes, asked for every tenth step."""
+
+    def __init__(self, begin: float, device: str, world: int) -> None:
+        self.begin, self.device, self.world = begin, device, world
+
+    def elapsed(self) -> float:
+        at = torch.tensor(time.time() - self.begin, dtype=torch.float64, device=self.device)
+        if self.world > 1:
+            dist.broadcast(at, 0)
+        return float(at)
+
+
+class Journal:
+    """log.jsonl, weights and state, by the first process only."""
+
+    def __init__(self, args: argparse.Namespace, learner: Learner, clips: Clips, held_out: HeldOut) -> None:
+        self.args, self.learner, self.clips, self.held_out = args, learner, clips, held_out
+        self.log = (args.out / "log.jsonl").open("a")
+        self.next_report, self.next_save = 0.0, 60.0
+        self.last = (learner.step, time.time())
+
+    def note(self, record: dict) -> None:
+        print(json.dumps(record), flush=True)
+        self.log.write(json.dumps(record) + "\n")
+        self.log.flush()
+
+    def state(self, elapsed: float) -> dict:
+        seconds = round(self.learner.spent + elapsed, 1)
+        made = {"scenes": self.clips.scenes.added, "rooms": self.clips.rooms.added}
+        return {"step": self.learner.step, "seconds": seconds} | made
+
+    def look(self, elapsed: float, terms: dict[str, Tensor]) -> None:
+        """Report and save when it is time."""
+        if elapsed < self.next_report:
+            return
+        self.next_report = elapsed + self.args.report_seconds
+        rate = (self.learner.step - self.last[0]) / max(time.time() - self.last[1], 1e-9)
+        record = self.state(elapsed) | {"steps_per_second": round(rate, 1)}
+        record |= {k: round(float(v), 4) for k, v in terms.items()}
+        self.note(record | self.held_out.report(self.learner.ema, families=False))
+        self.last = (self.learner.step, time.time())
+        if elapsed >= self.next_save:
+            self.next_save = elapsed + 120
+            self.save(elapsed)
+
+    def save(self, elapsed: float) -> None:
+        save(self.args.out, self.learner.model, self.learner.ema, self.learner.opt, self.learner.step,
+             self.learner.spent + elapsed)  # fmt: skip
+
+
+def main() -> None:
+    args = options()
     begin = time.time()
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    checkpoint = args.out / "state.pt"
-    started = int(time.time()) if checkpoint.exists() else 0  # a new slice sees new rooms
-    room_size = tuple(int(x) for x in args.room_size.split("x"))
-    sizes = [tuple(int(x) for x in s.split("x")) for s in args.train_sizes.split(",")]
+    started = int(begin) if (args.out / "state.pt").exists() else 0  # a new slice sees new rooms
     # forks: before anything touches the GPU
-    seed = args.seed * 1000 + rank + started
-    source = layouts(seed, args.textures, args.frames, args.rooms_at_once, args.workers)
+    source = layouts(args.seed * 1000 + rank + started, args.textures, args.frames, args.rooms_at_once, args.workers)
     next(source)
-    held_layouts = []
-    if rank == 0:
-        held = layouts(HELD_OUT_ROOMS, args.textures, args.frames, min(args.rooms_at_once, 8), 0)
-        held_layouts = [next(held) for _ in range(3)]
+    held = layouts(HELD_OUT_ROOMS, args.textures, args.frames, min(args.rooms_at_once, 8), 0)
+    held_layouts = [next(held) for _ in range(3)] if rank == 0 else []
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda":
@@ -183,145 +353,40 @@ def main() -> None:
     if world > 1:
         dist.init_process_group("nccl" if device == "cuda" else "gloo")
     args.out.mkdir(parents=True, exist_ok=True)
-
-    bank = TextureBank(make_textures(args.textures, args.clips, args.seed), device)
-    render = RoomRenderer(bank, room_size)
-    rooms = Ring(max(args.room_limit // world, 2 * args.batch), args.frames, room_size, device)
-    scene_hw = (args.scene_px, args.scene_px)
-    scenes = Ring(max(args.scene_limit // world, 2 * args.batch), args.frames, scene_hw, device)
-    files = SceneFiles(args.scenes, args.frames, scene_hw, (rank, world)) if args.scenes else None
-
-    def more_rooms() -> None:
-        layout = {k: torch.as_tensor(v).to(device, non_blocking=True) for k, v in next(source).items()}
-        rooms.add(*render(layout))
-
+    clips = Clips(args, device, source, rank, world)
     torch.manual_seed(HELD_OUT_ROOMS)
-    held_rooms = [
-        c
-        for x in held_layouts
-        for c in zip(*render({k: torch.as_tensor(v).to(device) for k, v in x.items()}), strict=True)
-    ]
-    held_out = HeldOut(args.scenes, held_rooms, device, args.held_out)
-
-    torch.manual_seed(args.seed)
-    if args.init:
-        model = ClipDepthNetwork.from_pretrained(args.init, torch_dtype=torch.float32)
-    else:
-        model = ClipDepthNetwork(**(json.loads(args.network) if args.network else {}))
-    model = model.to(device, memory_format=torch.channels_last).train()
-    ema = copy.deepcopy(model).requires_grad_(False)
-    decayed = [p for p in model.parameters() if p.ndim >= 2]
-    other = [p for p in model.parameters() if p.ndim < 2]
-    groups = [{"params": decayed, "weight_decay": 0.03}, {"params": other, "weight_decay": 0.0}]
-    opt = torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.99), fused=device == "cuda")
-    step, spent = 0, 0.0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
-        model.load_state_dict(state["model"]), ema.load_state_dict(state["ema"]), opt.load_state_dict(state["opt"])
-        step, spent = state["step"], state["spent"]
-    torch.manual_seed(args.seed * 7919 + step * 64 + rank)
-    run = torch.compile(model, dynamic=False) if args.compile else model
-
-    parameters = list(model.parameters())
-    averages = list(ema.parameters())
-    total = 60 * (args.total_minutes or args.minutes + spent / 60)
-    log = (args.out / "log.jsonl").open("a") if rank == 0 else None
-
-    def note(record: dict) -> None:
-        if log is not None:
-            print(json.dumps(record), flush=True)
-            log.write(json.dumps(record) + "\n")
-            log.flush()
-
-    for _ in range(max(2 * args.batch // args.rooms_at_once, 1)):
-        more_rooms()
-    note({
-        "event": "start", "step": step, "spent": round(spent, 1), "parameters": sum(p.numel() for p in parameters),
-        "init": args.init.name if args.init else None, "gpus": world, "batch": args.batch * world,
-        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu", "startup_seconds": round(time.time() - begin, 1),
-    })  # fmt: skip
-    next_report = next_save = 0.0
-    reported = (step, time.time())
-    stop, progress, slice_steps = False, min(spent / total, 1.0), 0
-    while not stop:
-        if slice_steps % 10 == 0:  # one clock for all processes
-            clock = torch.tensor(time.time() - begin, dtype=torch.float64, device=device)
-            if world > 1:
-                dist.broadcast(clock, 0)
-            elapsed = float(clock)
-            progress = min((spent + elapsed) / total, 1.0)
-            stop = elapsed >= 60 * args.minutes or slice_steps >= args.max_steps
-            if stop:
-                break
-            if rank == 0 and elapsed >= next_report:
-                next_report = elapsed + args.report_seconds
-                rate = (step - reported[0]) / max(time.time() - reported[1], 1e-9)
-                record = {"step": step, "seconds": round(spent + elapsed, 1), "steps_per_second": round(rate, 1)}
-                record |= {"scenes": scenes.added, "rooms": rooms.added}
-                if slice_steps:
-                    record |= {"loss": round(float(loss.detach()), 4)} | {
-                        k: round(float(v), 4) for k, v in terms.items()
-                    }
-                note(record | held_out.report(ema, families=False))
-                reported = (step, time.time())
-                if elapsed >= next_save and step:
-                    next_save = elapsed + 120
-                    save(args.out, model, ema, opt, step, spent + elapsed)
-        if slice_steps % args.rooms_every == 0:
-            more_rooms()
-        if files is not None:
-            files.take(scenes, 3)
-        # fewer scenes while there are few of them
-        share = args.scene_share * min(len(scenes) / max(20 * args.batch, 1), 1.0)
-        many = int(np.random.default_rng((seed, step)).binomial(args.batch, share))
-        size = sizes[step % len(sizes)]
-        parts = [cropped(*ring.sample(n), size) for ring, n in ((scenes, many), (rooms, args.batch - many)) if n]
-        video, depth = (torch.cat(x) for x in zip(*parts, strict=True))
-        video = changed(video).transpose(1, 2) * 2 - 1
-        lr = args.lr * min(1, (step + 1) / args.warmup) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
-        for group in opt.param_groups:
-            group["lr"] = lr
-        try:
-            with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-                disparity = run(video)
-            loss, terms = depth_loss(disparity, depth)
-            opt.zero_grad(set_to_none=True)
-            loss.backward()
-        except Exception as error:
-            if run is model:
-                raise
-            print(f"compile failed, going on without it: {type(error).__name__}: {error}"[:400], flush=True)
-            run = model
-            continue
-        if world > 1:
-            flat = torch.cat([p.grad.flatten() for p in parameters])
-            dist.all_reduce(flat)
-            flat /= world
-            for p, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-                p.grad.copy_(part.view_as(p))
-        norm = nn.utils.clip_grad_norm_(parameters, 1.0)
-        # a step that is not finite is one of zero gradients: no wait for the GPU, no divergence
-        finite = torch.isfinite(norm)
-        for p in parameters:
-            p.grad.copy_(torch.where(finite, p.grad, 0.0))
-        opt.step()
-        with torch.no_grad():
-            decay = min(0.999, (step + 1) / (step + 10))
-            torch._foreach_lerp_(averages, parameters, 1 - decay)
-        step, slice_steps = step + 1, slice_steps + 1
-    spent += time.time() - begin
-    if files is not None:
-        files.stop()
+    held_rooms = [clip for layout in held_layouts for clip in zip(*clips.drawn(layout), strict=True)]
+    learner = Learner(args, device, world)
+    torch.manual_seed(args.seed * 7919 + learner.step * 64 + rank)
+    total = 60 * (args.total_minutes or args.minutes + learner.spent / 60)
+    journal = None
     if rank == 0:
-        save(args.out, model, ema, opt, step, spent)
-        record = {
-            "event": "end",
-            "step": step,
-            "seconds": round(spent, 1),
-            "scenes": scenes.added,
-            "rooms": rooms.added,
-        }
-        note(record | held_out.report(ema, families=True))
+        journal = Journal(args, learner, clips, HeldOut(args.scenes, held_rooms, device, args.held_out))
+    clips.start()
+    if journal is not None:
+        journal.note({
+            "event": "start", "step": learner.step, "spent": round(learner.spent, 1), "gpus": world,
+            "parameters": sum(p.numel() for p in learner.parameters), "init": args.init.name if args.init else None,
+            "batch": args.batch * world, "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+            "startup_seconds": round(time.time() - begin, 1), "room_seconds": round(clips.room_seconds, 3),
+            "rooms_every": clips.rooms_every,
+        })  # fmt: skip
+    clock, progress, terms, first = Clock(begin, device, world), 0.0, {}, learner.step
+    while learner.step - first < args.max_steps:
+        if (learner.step - first) % 10 == 0:
+            elapsed = clock.elapsed()
+            progress = min((learner.spent + elapsed) / total, 1.0)
+            if elapsed >= 60 * args.minutes:
+                break
+            if journal is not None:
+                journal.look(elapsed, terms)
+        terms = learner.learn(*clips.batch(learner.step), progress)
+    elapsed = time.time() - begin
+    if clips.files is not None:
+        clips.files.stop()
+    if journal is not None:
+        journal.save(elapsed)
+        journal.note({"event": "end"} | journal.state(elapsed) | journal.held_out.report(learner.ema, families=True))
     if world > 1:
         dist.barrier()
         dist.destroy_process_group()

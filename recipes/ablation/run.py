@@ -136,21 +136,10 @@ def score(trainer, tests: list[dict], encoders: Encoders, steps: int) -> dict[st
 
 def hole_ms_ssim(video: np.ndarray, truth: np.ndarray, hole: np.ndarray) -> float:
     """Multi-scale SSIM whose index maps are averaged over the holes at each scale (mean over every fourth frame)."""
-    from ex4d.evaluate.image import MS_SSIM_WEIGHTS, ssim_maps
+    from ex4d.evaluate.image import ms_ssim
 
-    scores = []
-    for t in range(1, len(video), 4):
-        if not hole[t].any():
-            continue
-        x, y, m, value = video[t].astype(np.float64), truth[t].astype(np.float64), hole[t].astype(np.float64), 1.0
-        for scale, weight in enumerate(MS_SSIM_WEIGHTS):
-            whole, contrast = ssim_maps(x, y)
-            index = (whole if scale == len(MS_SSIM_WEIGHTS) - 1 else contrast).mean(-1)
-            value *= max(float((index * m).sum() / max(m.sum(), 1e-9)), 0.0) ** weight
-            h, w = x.shape[0] // 2 * 2, x.shape[1] // 2 * 2
-            x, y, m = (v[:h, :w].reshape(h // 2, 2, w // 2, 2, *v.shape[2:]).mean((1, 3)) for v in (x, y, m))
-        scores.append(value)
-    return float(np.mean(scores)) if scores else math.nan
+    chosen = [t for t in range(1, len(video), 4) if hole[t].any()]
+    return float(np.mean([ms_ssim(video[t], truth[t], hole[t], border=True) for t in chosen])) if chosen else math.nan
 
 
 def read_tests(folder: Path, encoders: Encoders) -> list[dict]:
@@ -198,7 +187,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seeds", type=int, default=3, help="how many; 0 only trains the base")
-    parser.add_argument("--first-seed", type=int, default=0, help="to spread seeds over processes, each with its own --out")
+    parser.add_argument(
+        "--first-seed", type=int, default=0, help="to spread seeds over processes, each with its own --out"
+    )
     parser.add_argument("--sampling-steps", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=9.0, help="start no run after this")
     parser.add_argument("--tiny", action="store_true")

@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,11 @@ import numpy as np
 from nano_cases import ROOT, Case, Plan, load, single_threaded, stage
 from nano_methods import (
     RIVALS,
+    WEIGHTS_FILE,
     Model,
     adapter_file,
+    file_hash,
+    kept_file,
     load_strict,
     parts_of,
     scored,
@@ -60,6 +64,10 @@ class Scoring:
 
     def rival(self, path: Path, method: str) -> None:
         self._submit({}, scored_once, path, method, self.every)
+
+    def ceiling(self, path: Path, label: str, name: str, frames: Callable[[], np.ndarray]) -> None:
+        ready = kept_file(path, name, self.every).is_file()
+        self._submit({"method": label}, scored_once, path, name, self.every, None if ready else frames())
 
     def frames(self, path: Path, method: str, frames: np.ndarray, noise: int = 0) -> None:
         self._submit({"method": method, "noise": noise}, scored, path, method, self.every, frames)
@@ -93,8 +101,14 @@ def run_ceiling(scoring: Scoring, paths: list[Path], folders: dict[str, Path], d
 
     for label, folder in folders.items():
         vae = load_strict(VideoAutoencoder, folder).to(device)
+        name = f"ceiling-{file_hash(folder / WEIGHTS_FILE)}"
         for path in paths:
-            scoring.frames(path, f"ceiling{label}", through_autoencoder(vae, load(path).truth, device))
+            made = partial(_ceiling, vae, path, device)
+            scoring.ceiling(path, f"ceiling{label}", name, made)
+
+
+def _ceiling(vae: Any, path: Path, device: str) -> np.ndarray:
+    return through_autoencoder(vae, load(path).truth, device)
 
 
 def run_models(

@@ -26,6 +26,9 @@ from ex4d.types import CameraPath, RenderClip, VideoClip  # noqa: E402
 #: Raised when the same seed would be staged differently.
 VERSION = 1
 FPS = Fraction(24)
+#: Kinds of real cases: the fill knows each frame by itself, or also what other times show, as the line finds it for a clip
+#: from a camera that stands still.
+REAL = ("real", "still")
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Plan:
     plain: bool = False
 
     def path(self, kind: str, seed: int, angle: int) -> Path:
-        """Where a case lies; `kind` is scene, plain or real."""
+        """Where a case lies; `kind` is scene, plain, real or still (real with a temporal background)."""
         return self.cache / f"v{VERSION}_{self.px}_{self.frames}" / f"{kind}_{seed:07d}_{angle:02d}.npz"
 
 
@@ -48,7 +51,7 @@ class Case:
     """One clip to complete.
 
     Attributes:
-        name, group, seed: "scene_0100500_30", "30" or "real 30", 100500.
+        name, group, seed: "scene_0100500_30", "30", "real 30" or "still 30", 100500.
         color, filled, truth: uint8 [T, H, W, 3]; `filled` is the classical fill.
         holes: Not seen by the source camera at that time.
         invented: Holes that no other time of the clip shows either: what a model has to make up.
@@ -82,7 +85,7 @@ def load(path: Path) -> Case:
     with np.load(path) as data:
         masks = {k: np.unpackbits(data[k], axis=-1).astype(bool) for k in ("holes", "invented", "visible")}
         kind, seed, angle = path.stem.split("_")
-        group = f"real {int(angle)}" if kind == "real" else str(int(angle))
+        group = f"{kind} {int(angle)}" if kind in REAL else str(int(angle))
         motion = Motion(data["flow"], masks["visible"])
         arrays = data["color"], data["filled"], data["truth"]
     return Case(path.stem, group, int(seed), *arrays, masks["holes"], masks["invented"], motion)
@@ -104,10 +107,10 @@ def stage(plan: Plan, seeds: range, clips: Path | None, workers: int) -> tuple[l
     scenes = [plan.path("scene", s, a) for a in plan.angles for s in seeds]
     if clips is None:
         return scenes, []
-    real = [plan.path("real", s, a) for a in plan.angles for s in seeds]
-    missing = [(plan, s, clips) for s in seeds if any(not plan.path("real", s, a).exists() for a in plan.angles)]
+    real = [plan.path(kind, s, a) for kind in REAL for a in plan.angles for s in seeds]
+    missing = [s for s in seeds if any(not plan.path(k, s, a).exists() for k in REAL for a in plan.angles)]
     if missing:
-        _parallel(_stage_real, missing, workers)
+        _parallel(_stage_real, [(plan, s, clips) for s in missing], workers)
     return scenes, real
 
 
@@ -192,7 +195,33 @@ def _stage_real(job: tuple[Plan, int, Path]) -> str:
         holes = load(plan.path("scene", seed, angle)).holes
         color = np.where(holes[..., None], 0, truth).astype(np.uint8)
         _store(plan.path("real", seed, angle), color, fill_under(truth, ~holes), truth, holes, holes)
+        plate, steady = still_background(truth, holes)
+        copied = np.where((holes & steady)[..., None], plate, truth)
+        _store(
+            plan.path("still", seed, angle), color, fill_under(copied, ~holes | steady), truth, holes, holes & ~steady
+        )
     return f"real {seed} ({shot.name})"
+
+
+def still_background(frames: np.ndarray, holes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What the seen times of a clip agree on at each pixel, and where; nowhere when the camera moves.
+
+    The line's temporal background (`render.plate`) for flat depth, from the frames' seen pixels only.
+
+    Returns:
+        uint8 [H, W, 3] and bool [H, W].
+    """
+    from ex4d.render.plate import MIN_SUPPORT, SAME_COLOR, STILL_SHARE, key_indices
+
+    keys = key_indices(len(frames))
+    known, color = ~holes[keys], frames[keys].astype(np.float32)
+    often = known.sum(0) >= MIN_SUPPORT
+    picked = np.where((known & often)[..., None], color, np.nan)
+    picked[:, ~often] = 0  # medians of nothing
+    plate = np.nanmedian(picked, axis=0)
+    steady = often & (np.nanmean(np.abs(picked - plate), axis=(0, 3)) < SAME_COLOR)
+    still = steady.sum() >= STILL_SHARE * max(int(often.sum()), 1)
+    return np.rint(plate).astype(np.uint8), steady & still
 
 
 def _store(path: Path, color, filled, truth, holes, invented) -> None:
@@ -201,5 +230,6 @@ def _store(path: Path, color, filled, truth, holes, invented) -> None:
     motion = Motion.of(truth)
     packed = {"holes": holes, "invented": invented, "visible": motion.visible}
     arrays = {name: np.packbits(mask, axis=-1) for name, mask in packed.items()}
+    arrays |= {"color": color, "filled": filled, "truth": truth, "flow": motion.flow.astype(np.float16)}
     with written_whole(path) as temporary:
-        np.savez(temporary, color=color, filled=filled, truth=truth, flow=motion.flow.astype(np.float16), **arrays)
+        np.savez(temporary, **arrays)  # type: ignore[arg-type]

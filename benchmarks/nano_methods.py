@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -57,7 +58,7 @@ def hold_last(color: np.ndarray, holes: np.ndarray) -> np.ndarray:
         known |= ~holes[t]
         out[t] = last
         if known.any() and not known.all():
-            rows, cols = distance_transform_edt(~known, return_distances=False, return_indices=True)
+            rows, cols = np.asarray(distance_transform_edt(~known, return_distances=False, return_indices=True))
             out[t] = last[rows, cols]
     return out
 
@@ -177,25 +178,37 @@ def scored(path: Path, method: str, every: int, frames: np.ndarray | None = None
     return row
 
 
-def scored_once(path: Path, method: str, every: int) -> dict[str, Any]:
-    """As `scored` for a rival, kept beside the case until the case or the code changes."""
+def kept_file(path: Path, name: str, every: int) -> Path:
+    """Where the scores of something that needs no new weights are kept until the case or the code changes."""
+    return path.with_suffix("") / f"{name}_{every}_{code_hash()}_{path.stat().st_mtime_ns:x}.json"
+
+
+def scored_once(path: Path, name: str, every: int, frames: np.ndarray | None = None) -> dict[str, Any]:
+    """As `scored`, kept beside the case; kept scores need no frames."""
     from ex4d.io.atomic import written_whole
 
-    kept = path.with_suffix("") / f"{method}_{every}_{code_hash()}_{path.stat().st_mtime_ns:x}.json"
+    kept = kept_file(path, name, every)
     if kept.is_file():
         return json.loads(kept.read_text(encoding="utf-8"))
-    row = scored(path, method, every)
+    row = scored(path, name, every, frames)
     kept.parent.mkdir(exist_ok=True)
     with written_whole(kept) as temporary:
         temporary.write_text(json.dumps(row), encoding="utf-8")
     return row
 
 
+def file_hash(path: Path) -> str:
+    """The first digits of a file's SHA-256."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:12]
+
+
 @lru_cache(maxsize=1)
 def code_hash() -> str:
-    """Of everything that decides a rival's scores."""
+    """Of the code that decides kept scores."""
     digest = hashlib.sha256()
     for name in ("holes", "image", "consistency"):
         digest.update((ROOT / "src" / "ex4d" / "evaluate" / f"{name}.py").read_bytes())
-    digest.update(Path(__file__).read_bytes())
+    for made in (completed, telea, hold_last, through_autoencoder, scored):
+        digest.update(inspect.getsource(made).encode())
     return digest.hexdigest()[:12]

@@ -74,6 +74,20 @@ def test_rivals_keep_seen_pixels_and_a_staged_case_is_whole(bench, cache):
     assert plain.holes.sum() < case.holes.sum() and not (plain.holes & ~case.holes).any()
 
 
+def test_a_still_clip_lends_what_other_times_show_and_a_moving_one_nothing(bench):
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (20, 24, 3)).astype(np.uint8)
+    frames, holes = np.repeat(picture[None], 6, 0), np.zeros((6, 20, 24), bool)
+    frames[2:, 3, 3] = (np.arange(4) * 60)[:, None]  # something passes
+    holes[:, 10:, 10:] = True
+    holes[:3, 12, 12] = False
+    plate, steady = bench[1].still_background(frames, holes)
+    assert steady[12, 12] and not steady[15, 15] and not steady[3, 3]
+    np.testing.assert_array_equal(plate[steady], picture[steady])
+    moving = rng.integers(0, 256, frames.shape).astype(np.uint8)
+    assert not bench[1].still_background(moving, holes)[1].any()
+
+
 def test_a_stored_fill_gives_the_bytes_of_the_whole_line(bench, cache, tmp_path):
     from ex4d.evaluate.geometry import family_of
     from ex4d.evaluate.scenes import make_scene

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ex4d.generators.bands import in_bands
 from ex4d.generators.pull_push import pull_push
 from ex4d.geometry.frames import invert_rigid
 from ex4d.types import Progress, RenderClip, VideoClip
@@ -90,17 +91,12 @@ def _held(
 
     last_from_cam = last.cam_from_world @ invert_rigid(cam_from_world)
     K = K.astype(np.float64)
-    held(
-        filled,
-        known,
-        depth,
-        last.filled,
-        last.invented,
-        last.depth,
-        np.linalg.inv(K),
-        last_from_cam,
-        last.K.astype(np.float64),
-        np.float32(HISTORY),
-        SAME_SURFACE,
-    )
+    places = np.linalg.inv(K), last_from_cam, last.K.astype(np.float64)
+
+    def work(first: int, stop: int) -> None:
+        held(
+            first, stop, filled, known, depth, last.filled, last.invented, last.depth, *places, np.float32(HISTORY), SAME_SURFACE
+        )  # fmt: skip
+
+    in_bands(len(known), work)
     return filled

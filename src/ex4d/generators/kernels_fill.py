@@ -1,23 +1,23 @@
-"""Numba kernels of pull-push and of the held fill; undecorated by shape checks."""
+"""Numba kernels of pull-push and of the held fill; undecorated by shape checks.
+
+Each does rows first..last-1 without the GIL: threads of our own (`bands.py`) take bands of rows. Numba's own threads would take
+three times as long to compile, which is most of a short clip's first run.
+"""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 
-@njit(cache=True, parallel=True)
-def pull(color, weight, log_z, penalty):
-    """One level down: 2x2 blocks, far children first. float32 [h, w, 3], [h, w], [h, w]."""
+@njit(cache=True, nogil=True)
+def pull(first, last, color, weight, log_z, penalty, color_out, weight_out, z_out):
+    """One level down: 2x2 blocks, far children first. float32 [h, w, 3], [h, w], [h, w] into zeros of half the size."""
     h, w = weight.shape
-    hh, ww = (h + 1) // 2, (w + 1) // 2
-    color_out = np.zeros((hh, ww, 3), np.float32)
-    weight_out = np.zeros((hh, ww), np.float32)
-    z_out = np.zeros((hh, ww), np.float32)
-    for i in prange(hh):
-        for j in range(ww):
+    for i in range(first, last):
+        for j in range(weight_out.shape[1]):
             far = np.float32(-np.inf)
             for di in range(2):
                 for dj in range(2):
@@ -43,17 +43,14 @@ def pull(color, weight, log_z, penalty):
             color_out[i, j, 0], color_out[i, j, 1], color_out[i, j, 2] = r / total, g / total, b / total
             z_out[i, j] = z / total
             weight_out[i, j] = min(known, np.float32(1))
-    return color_out, weight_out, z_out
 
 
-@njit(cache=True, parallel=True)
-def push(color, weight, log_z, coarse, coarse_z, penalty):
-    """One level up: bilinear from the coarse level where the fine one knows nothing it can be trusted with."""
-    h, w = weight.shape
+@njit(cache=True, nogil=True)
+def push(first, last, color, weight, log_z, coarse, coarse_z, penalty, out, z_out):
+    """One level up: bilinear from the coarse level where the fine one knows nothing it can be trusted with, into `out`, `z_out`."""
+    w = weight.shape[1]
     hh, ww = coarse_z.shape
-    out = np.empty((h, w, 3), np.float32)
-    z_out = np.empty((h, w), np.float32)
-    for i in prange(h):
+    for i in range(first, last):
         v = np.float32(0.5 * i - 0.25)
         i0 = int(math.floor(v))
         fi = v - np.float32(i0)
@@ -79,17 +76,18 @@ def push(color, weight, log_z, coarse, coarse_z, penalty):
             for c in range(3):
                 up = w00 * coarse[a, p, c] + w01 * coarse[a, q, c] + w10 * coarse[b, p, c] + w11 * coarse[b, q, c]
                 out[i, j, c] = up + trust * (color[i, j, c] - up)
-    return out, z_out
 
 
-@njit(cache=True, parallel=True)
-def held(filled, known, depth, last, invented, last_depth, inverse_K, last_from_cam, last_K, share, same):
+@njit(cache=True, nogil=True)
+def held(
+    first, last, filled, known, depth, before, invented, last_depth, inverse_K, last_from_cam, last_K, share, same
+):  # fmt: skip
     """Blend what the last frame invented on the same hidden surface into `filled`, in place.
 
     float32 [h, w, 3], bool, float32; float64 3x3 inverse K, 4x4 motion, 3x3 K of the last camera.
     """
     h, w = known.shape
-    for i in prange(h):
+    for i in range(first, last):
         for j in range(w):
             z = depth[i, j]
             if known[i, j] or not np.isfinite(z):
@@ -115,7 +113,6 @@ def held(filled, known, depth, last, invented, last_depth, inverse_K, last_from_
             fj, fi = u - j0, v - i0
             j1, i1 = min(j0 + 1, w - 1), min(i0 + 1, h - 1)
             for c in range(3):
-                top = last[i0, j0, c] * (1 - fj) + last[i0, j1, c] * fj
-                bottom = last[i1, j0, c] * (1 - fj) + last[i1, j1, c] * fj
-                before = top * (1 - fi) + bottom * fi
-                filled[i, j, c] += share * (before - filled[i, j, c])
+                top = before[i0, j0, c] * (1 - fj) + before[i0, j1, c] * fj
+                bottom = before[i1, j0, c] * (1 - fj) + before[i1, j1, c] * fj
+                filled[i, j, c] += share * (top * (1 - fi) + bottom * fi - filled[i, j, c])

@@ -74,7 +74,7 @@ class Nano:
         self.level = LEVELS[quality] if steps is None else replace(LEVELS[quality], steps=steps)
         self.quality = quality
         self._parts, self._state_dir = parts, state_dir
-        self._fill: Generator = fill or Fill()
+        self._fill: Generator | Fill = fill or Fill()
         self._inner: Any = None
 
     def generate(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ex4d.generators.bands import in_bands
+
 #: How fast a nearer neighbour loses its say, beside a hole (blocks up to `RIM_SHARE` of the short side) and farther around it:
 #: at half the depth of the farthest one its weight is e^(-half of this). Beside a hole, objects must not spread into what is
 #: behind them; farther around, a wall or the sky must not fill holes in the near floor. PSNR in holes of four validation scenes
@@ -34,18 +36,35 @@ def pull_push(color: np.ndarray, known: np.ndarray, depth: np.ndarray) -> np.nda
     if not known.any():
         return np.full(color.shape, 127.5, np.float32)
     log_z = np.log(np.clip(np.where(known, depth, 1.0), 1e-6, 1e6)).astype(np.float32)
-    from ex4d.generators.kernels_fill import pull, push
-
     rim_px = RIM_SHARE * min(known.shape)
     levels = [(color.astype(np.float32), known.astype(np.float32), np.where(known, log_z, 0).astype(np.float32))]
     wider = WIDER_LEVELS
     while max(levels[-1][1].shape) > 1 and wider:
         wider -= not (levels[-1][1] == 0).any()
-        levels.append(pull(*levels[-1], _penalty(2 ** len(levels), rim_px)))
+        levels.append(_pull(*levels[-1], _penalty(2 ** len(levels), rim_px)))
     out, _, out_z = levels[-1]
     for level in reversed(range(len(levels) - 1)):
-        out, out_z = push(*levels[level], out, out_z, _penalty(2**level, rim_px))
+        out, out_z = _push(*levels[level], out, out_z, _penalty(2**level, rim_px))
     return np.where(known[..., None], color, out).astype(np.float32)
+
+
+def _pull(color: np.ndarray, weight: np.ndarray, log_z: np.ndarray, penalty: np.float32):
+    """The next coarser level: (colour, weight, log z)."""
+    from ex4d.generators.kernels_fill import pull
+
+    hh, ww = (weight.shape[0] + 1) // 2, (weight.shape[1] + 1) // 2
+    out = np.zeros((hh, ww, 3), np.float32), np.zeros((hh, ww), np.float32), np.zeros((hh, ww), np.float32)
+    in_bands(hh, lambda first, last: pull(first, last, color, weight, log_z, penalty, *out))
+    return out
+
+
+def _push(color: np.ndarray, weight: np.ndarray, log_z: np.ndarray, coarse: np.ndarray, coarse_z: np.ndarray, penalty):
+    """This level completed from the coarser one: (colour, log z)."""
+    from ex4d.generators.kernels_fill import push
+
+    out = np.empty_like(color), np.empty_like(weight)
+    in_bands(len(color), lambda first, last: push(first, last, color, weight, log_z, coarse, coarse_z, penalty, *out))
+    return out
 
 
 def _penalty(block_px: int, rim_px: float) -> np.float32:

@@ -119,7 +119,7 @@ def draw_any(x0, y0, q0, x1, y1, q1, x2, y2, q2, tie, weighted, clipped, bary, b
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def draw_triangle(x0, y0, q0, x1, y1, q1, x2, y2, q2, tie, weighted, buffer):
-    """Draw a whole face."""
+    """Draw a whole face. Callers pass a `weighted` that only run time knows: for a literal this is compiled once more."""
     draw_any(x0, y0, q0, x1, y1, q1, x2, y2, q2, tie, weighted, False, buffer, buffer)
 
 
@@ -198,10 +198,11 @@ def draw_faces(first, last, faces, visible, vertices, px_from_world, screen, buf
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
         q0, q1, q2 = screen[a, 2], screen[b, 2], screen[c, 2]
         tie = face_tie(f, visible[f])
-        if q0 > 0.0 and q1 > 0.0 and q2 > 0.0:
+        whole = q0 > 0.0 and q1 > 0.0 and q2 > 0.0
+        if whole:
             draw_triangle(
                 screen[a, 0], screen[a, 1], q0, screen[b, 0], screen[b, 1], q1, screen[c, 0], screen[c, 1], q2,
-                tie, True, buffer,
+                tie, whole, buffer,
             )  # fmt: skip
         elif q0 > 0.0 or q1 > 0.0 or q2 > 0.0:
             for k in range(3):
@@ -378,7 +379,8 @@ def has_support(depth, i, j, jump):
 @njit(cache=True, nogil=True, error_model="numpy")
 def draw_hom(corners, tie, polygon, bary, buffer):
     """Draw a face from K @ camera point of its vertices, clipped where it must be."""
-    if corners[0, 2] >= NEAR and corners[1, 2] >= NEAR and corners[2, 2] >= NEAR:
+    whole = corners[0, 2] >= NEAR and corners[1, 2] >= NEAR and corners[2, 2] >= NEAR
+    if whole:
         q0, q1, q2 = 1.0 / corners[0, 2], 1.0 / corners[1, 2], 1.0 / corners[2, 2]
         draw_triangle(
             np.floor(corners[0, 0] * q0 * SUBPIXEL + 0.5) * (1.0 / SUBPIXEL),
@@ -387,7 +389,7 @@ def draw_hom(corners, tie, polygon, bary, buffer):
             np.floor(corners[1, 1] * q1 * SUBPIXEL + 0.5) * (1.0 / SUBPIXEL), q1,
             np.floor(corners[2, 0] * q2 * SUBPIXEL + 0.5) * (1.0 / SUBPIXEL),
             np.floor(corners[2, 1] * q2 * SUBPIXEL + 0.5) * (1.0 / SUBPIXEL), q2,
-            tie, True, buffer,
+            tie, whole, buffer,
         )  # fmt: skip
     elif corners[0, 2] >= NEAR or corners[1, 2] >= NEAR or corners[2, 2] >= NEAR:
         draw_clipped(corners, tie, polygon, bary, buffer)
@@ -425,16 +427,16 @@ def box_row(sx0, sy0, q0, sx1, sy1, q1, width, height, boxes):
 @njit(cache=True, nogil=True, error_model="numpy")
 def draw_crossing(i, j, X0, Y0, Z0, X1, Y1, Z1, P, shown0, shown1, bits, corners, polygon, bary, buffer):
     """The two faces of a cell of which a vertex lies in front of the near plane; ties below 0 are not drawn."""
-    if shown0 >= 0:
-        project_corner(P, X1[j], Y1[j], Z1[j], corners, 0)
-        project_corner(P, X0[j], Y0[j], Z0[j], corners, 1)
-        project_corner(P, X0[j + 1], Y0[j + 1], Z0[j + 1], corners, 2)
-        draw_hom(corners, face_tie(cell_id(UPPER, i, j, 0, bits), shown0), polygon, bary, buffer)
-    if shown1 >= 0:
-        project_corner(P, X1[j], Y1[j], Z1[j], corners, 0)
-        project_corner(P, X0[j + 1], Y0[j + 1], Z0[j + 1], corners, 1)
-        project_corner(P, X1[j + 1], Y1[j + 1], Z1[j + 1], corners, 2)
-        draw_hom(corners, face_tie(cell_id(LOWER, i, j, 0, bits), shown1), polygon, bary, buffer)
+    for kind in range(2):  # UPPER, LOWER
+        shown = shown0 if kind == UPPER else shown1
+        if shown < 0:
+            continue
+        for k in range(3):
+            col = j + (1 if k == 2 or (k == 1 and kind == LOWER) else 0)
+            below = k == 0 or (k == 2 and kind == LOWER)
+            X, Y, Z = X1[col] if below else X0[col], Y1[col] if below else Y0[col], Z1[col] if below else Z0[col]
+            project_corner(P, X, Y, Z, corners, k)
+        draw_hom(corners, face_tie(cell_id(kind, i, j, 0, bits), shown), polygon, bary, buffer)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")
@@ -579,7 +581,8 @@ def draw_caps(depth, inverse_K, first_px, P, shown, keep_hidden, bits, buffer):
             continue
         for k in range(3):
             corner = (1, 0, 3)[k] if cap == 0 else (3, 0, 2)[k]  # top left, top right, bottom left, bottom right = 0..3
-            corners[k, :] = four[corner, :]
+            for axis in range(3):  # a slice would compile numba's shape check and its messages: seconds
+                corners[k, axis] = four[corner, axis]
         draw_hom(corners, face_tie(cell_id(CAP, 0, cap, 0, bits), shown[cap]), polygon, bary, buffer)
 
 

@@ -47,7 +47,7 @@ def main(argv):
 def sample_arguments():
     """The main job on the clip that comes with the package."""
     video, depth = SAMPLES / "sample.mp4", SAMPLES / "sample_depth.npz"
-    return [video, "--depth", depth, "--camera", "orbit:40", "--preset", "fill", "--out", ROOT / "out" / "sample"]
+    return [video, "--depth", depth, "--camera", "orbit:40", "--out", ROOT / "out" / "sample"]
 
 
 def install(test=False):

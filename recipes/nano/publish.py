@@ -105,6 +105,7 @@ def _stage_model(part: str, source: Path, staged: Path) -> None:
     (staged / part / CONFIG).write_bytes(_json(kept))
     narrow = {k: v.to(torch.bfloat16).contiguous() if v.is_floating_point() else v for k, v in weights.items()}
     save_file(narrow, staged / part / WEIGHTS, metadata={"format": "pt"})
+    _ordered(staged / part / WEIGHTS)
 
 
 def _stage_adapter(source: Path, staged: Path) -> None:
@@ -119,7 +120,19 @@ def _stage_adapter(source: Path, staged: Path) -> None:
     target = staged / ADAPTER
     target.parent.mkdir(exist_ok=True)
     save_adapter(target, adapter, torch.bfloat16)
+    _ordered(target)
     target.with_name(CONFIG).write_bytes(_json(asdict(adapter.config)))
+
+
+def _ordered(path: Path) -> None:
+    """The same tensors, the same bytes: safetensors writes its metadata in any order."""
+    data = path.read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    metadata = dict(sorted(header.pop("__metadata__", {}).items()))
+    text = json.dumps({"__metadata__": metadata, **header}, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + size :])
 
 
 def _check(staged: Path) -> dict[str, tuple[int, int]]:

@@ -28,10 +28,6 @@ DEPTH, OUTPUT, MANIFEST, PREVIEW = "depth.npz", "output.mp4", "manifest.json", "
 
 def default_depth() -> str:
     """The embedded depth network, if the package has it; else a plane, which is no more than a trial."""
-    from importlib.util import find_spec
-
-    if find_spec("ex4d.depth.nano") is None:
-        return "plane"
     from ex4d.depth.nano import available
 
     return "nano" if available() else "plane"
@@ -139,7 +135,8 @@ def run_stages(
 
         inputs["source_cameras"] = camera_file(config.source_cameras) or Path(config.source_cameras)
     clip_config = {"start": config.start, "frames": config.frames, "size_hw": config.size_hw}
-    depth_key = content_key(inputs, {**clip_config, **_pick(config, _DEPTH_OPTIONS)})
+    embedded = {"weights": weights_of("nano")} if config.depth == "nano" else {}
+    depth_key = content_key(inputs, {**clip_config, **_pick(config, _DEPTH_OPTIONS), **embedded})
     depth = _stage(result, "depth", depth_key, lambda: make_depth_file(source, config, result, progress))
     if until != "depth":
         from ex4d.cameras.resolve import camera_file

@@ -54,7 +54,7 @@ def doctor(preset: str | None = None, vram: str | None = None) -> int:
     """Say what this machine has, what is missing and what to type.
 
     Args:
-        preset: Also say whether this preset (fill, wan14b) fits into the machine's memory, and how.
+        preset: Also say whether this preset (nano, fill, wan14b) fits into the machine's memory, and how.
         vram: Plan that preset for a GPU memory of this size, such as 12GB, instead of the machine's own.
     """
     missing = 0
@@ -172,7 +172,7 @@ def _torch() -> Iterator[Finding]:
         text = "there is an NVIDIA driver, but this torch cannot use it"
         yield Finding("GPU", "optional", text, "delete .venv, then python3 start.py install")
     else:
-        yield Finding("GPU", "optional", "none; --preset fill needs none")
+        yield Finding("GPU", "optional", "none; --preset nano and fill need none")
 
 
 def _optional() -> Iterator[Finding]:
@@ -186,7 +186,22 @@ def _optional() -> Iterator[Finding]:
             yield Finding(name, "ok", what)
 
 
+def _embedded() -> Finding:
+    from ex4d.models import embedded
+
+    if not embedded.available():
+        return Finding(
+            "nano", "optional", "no embedded model in this package; --preset fill is used", embedded.GET_BACK
+        )
+    try:
+        count = embedded.check()
+    except Ex4dError as error:
+        return Finding("nano", "missing", f"{error.got}; need {error.need}", error.fix)
+    return Finding("nano", "ok", f"the embedded model, {count} files as published, {embedded.megabytes():.0f} MB")
+
+
 def _weights() -> Iterator[Finding]:
+    yield _embedded()
     from ex4d.cli.models import weight_sets
     from ex4d.models.hub import MODELS_DIR_VARIABLE, find_repo
 

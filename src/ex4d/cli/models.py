@@ -18,6 +18,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
+#: The name of the weights that come with the package.
+EMBEDDED = "nano"
+
+
 def weight_sets() -> dict[str, WeightSet]:
     """Everything that can be downloaded: the generator and the depth models."""
     from ex4d.depth.cards import MODELS
@@ -38,7 +42,9 @@ def _set(name: str) -> WeightSet:
     sets = weight_sets()
     if name not in sets:
         near = get_close_matches(name, sets, 1)
-        raise InputError(f"weights {name!r}", f"one of {', '.join(sets)}", near[0] if near else "ex4d models list")
+        raise InputError(
+            f"weights {name!r}", f"one of {EMBEDDED}, {', '.join(sets)}", near[0] if near else "ex4d models list"
+        )
     return sets[name]
 
 
@@ -48,9 +54,12 @@ def list_models(models: Path | None = None) -> None:
     Args:
         models: Folder of models, looked at before $EX4D_MODELS and the Hugging Face cache.
     """
+    from ex4d.models.embedded import LICENCE, available, megabytes
     from ex4d.models.hub import find_repo
 
     rows = [("name", "size", "here", "use", "licence")]
+    size = f"{megabytes() / 1000:.2f} GB" if available() else "0.06 GB"
+    rows.append((EMBEDDED, size, "yes" if available() else "no", "generator and depth, in the package", LICENCE))
     for item in weight_sets().values():
         found = [find_repo(repo, models, patterns) for repo, patterns in item.repos.items()]
         here = "yes" if all(found) else "partly" if any(found) else "no"
@@ -69,9 +78,16 @@ def download(name: Positional[str], /, models: Path | None = None, yes: bool = F
         yes: Do not ask.
     """
     from ex4d.cli.shared import progress_bars
+    from ex4d.errors import WeightsError
+    from ex4d.models.embedded import GET_BACK, available
     from ex4d.models.hub import download as fetch
     from ex4d.models.hub import remote_repo, target_folder
 
+    if name == EMBEDDED:
+        if not available():
+            raise WeightsError("this package has no embedded model", "the package with its weights", GET_BACK)
+        print(f"{EMBEDDED}: comes with the package, nothing to download")
+        return 0
     item = _set(name)
     remotes = [remote_repo(repo, patterns) for repo, patterns in item.repos.items()]
     total = sum(f.size for remote in remotes for f in remote.files)
@@ -107,6 +123,12 @@ def verify(name: Positional[str], /, models: Path | None = None) -> int:
     from ex4d.models.hub import find_repo, read_checksums
     from ex4d.models.hub import verify as check
 
+    if name == EMBEDDED:
+        from ex4d.models.embedded import FOLDER
+        from ex4d.models.embedded import check as check_embedded
+
+        print(f"{EMBEDDED}: {check_embedded()} files as published ({FOLDER})")
+        return 0
     item = _set(name)
     for repo, patterns in item.repos.items():
         folder = find_repo(repo, models, patterns)

@@ -23,7 +23,7 @@ def main() -> None:
     render = ex4d.reconstruct(video, depth, "orbit:yaw=25,pitch=5")
     print(f"seen from the new camera: {render.mask.mean(axis=(1, 2)).round(2)}")
 
-    finished = ex4d.generate(render, "fill")
+    finished = ex4d.generate(render)  # the embedded model where the package has it, else the classical fill
     out = Path("out") / "example_01.mp4"
     out.parent.mkdir(exist_ok=True)
     with VideoWriter(out, finished.fps) as writer:

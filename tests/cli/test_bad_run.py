@@ -86,12 +86,14 @@ def test_all_equal_disparity(capsys, tmp_path, video):
 def test_a_flat_wall_is_valid_depth(tmp_path, video):
     K = np.tile(np.array([[W, 0, W / 2], [0, W, H / 2], [0, 0, 1]], np.float32), (FRAMES, 1, 1))
     write_depth(tmp_path / "d.npz", DepthClip(GOOD, K, "metric"), Fraction(25))
-    assert main(["run", str(video), "--depth", str(tmp_path / "d.npz"), "--out", str(tmp_path / "out")]) == 0
+    args = ["--depth", str(tmp_path / "d.npz"), "--preset", "fill", "--out", str(tmp_path / "out")]
+    assert main(["run", str(video), *args]) == 0
 
 
 def test_another_size_of_the_same_aspect_is_resized_with_a_note(capsys, tmp_path, video):
     file = depth_file(tmp_path, np.full((FRAMES, H // 2, W // 2), 3, np.float32), unit="metric")
-    assert main(["run", str(video), "--depth", str(file), "--out", str(tmp_path / "out")]) == 0
+    args = ["--depth", str(file), "--preset", "fill", "--out", str(tmp_path / "out")]
+    assert main(["run", str(video), *args]) == 0
     assert "resized" in capsys.readouterr().err
 
 
@@ -103,7 +105,8 @@ def test_unknown_camera(capsys, tmp_path, video):
     assert "orbit" in refused(capsys, tmp_path, video, "--depth", "plane", "--camera", "orbti:30")
 
 
-def test_no_depth(capsys, tmp_path, video):
+def test_no_depth(capsys, tmp_path, video, monkeypatch):
+    monkeypatch.setattr("ex4d.stages.default_depth", lambda: "plane")  # a package without its embedded network
     assert "--depth" in refused(capsys, tmp_path, video)
 
 

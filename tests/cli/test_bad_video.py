@@ -172,7 +172,9 @@ def test_a_folder_without_pictures_and_an_8_bit_picture(capsys, tmp_path, video)
 
 def test_an_output_folder_that_is_a_file(capsys, tmp_path, video):
     (tmp_path / "out").write_text("in the way")
-    code = main(["run", str(video), "--depth", "plane", "--frames", "2", "--out", str(tmp_path / "out")])
+    code = main(
+        ["run", str(video), "--depth", "plane", "--preset", "fill", "--frames", "2", "--out", str(tmp_path / "out")]
+    )
     captured = capsys.readouterr()
     assert code == 2 and "cannot write into" in captured.err and len(captured.err.strip().splitlines()) == 1
     assert (tmp_path / "out").read_text() == "in the way"
@@ -188,7 +190,7 @@ def test_a_full_disk(tmp_path, video):
         "from ex4d.cli.main import main; sys.exit(main(sys.argv[1:]))"
     )
     out = tmp_path / "out"
-    command = ["run", str(video), "--depth", "plane", "--frames", "8", "--out", str(out)]
+    command = ["run", str(video), "--depth", "plane", "--preset", "fill", "--frames", "8", "--out", str(out)]
     done = subprocess.run(
         [sys.executable, "-B", "-c", script, *command], capture_output=True, text=True, timeout=240, check=False
     )

@@ -34,7 +34,8 @@ def clip(tmp_path):
 
 
 def run(folder, *more):
-    return main(["run", str(folder / "in.mkv"), "--depth", str(folder / "d.npz"), "--out", str(folder / "out"), *more])
+    files = [str(folder / "in.mkv"), "--depth", str(folder / "d.npz"), "--out", str(folder / "out")]
+    return main(["run", *files, "--preset", "fill", *more])
 
 
 def test_run_writes_what_the_library_computes(clip, capsys):
@@ -51,7 +52,7 @@ def test_run_writes_what_the_library_computes(clip, capsys):
     np.testing.assert_allclose(stored[0].path.cam_from_world, render.path.cam_from_world)
     made = read_video(out / "output.mp4")
     assert made.fps == 24 and made.frames.shape == video.frames.shape
-    expected = generate(render).frames
+    expected = generate(render, "fill").frames
     assert np.abs(made.frames.astype(int) - expected).mean() < 8, "H.264 keeps the picture"
     record = json.loads((out / "manifest.json").read_text())
     assert record["seed"] == 0 and record["config"]["camera"] == "orbit:30"
@@ -77,13 +78,13 @@ def test_stages_one_by_one_give_the_same_output(clip):
     stage = folder / "stages"
     args = [str(folder / "in.mkv"), "--depth", str(folder / "d.npz"), "--out", str(stage), "--camera", "dolly:in=20%"]
     assert main(["render", *args]) == 0 and not (stage / "output.mp4").exists()
-    assert main(["generate", str(stage)]) == 0
+    assert main(["generate", str(stage), "--preset", "fill"]) == 0
     assert (stage / "output.mp4").read_bytes() == whole
 
 
 def test_stopping_leaves_no_half_file_and_the_next_call_goes_on(clip):
     folder, _, _ = clip
-    config = RunConfig(folder / "out", camera="orbit:25", depth=str(folder / "d.npz"))
+    config = RunConfig(folder / "out", camera="orbit:25", depth=str(folder / "d.npz"), preset="fill")
 
     def stop(done, _total, what):
         if what == "rendering" and done == 4:
@@ -158,7 +159,12 @@ def test_mesh_command_writes_meshes(clip):
 def test_plane_depth_needs_no_file(clip):
     folder, _, _ = clip
     out = folder / "p"
-    assert main(["run", str(folder / "in.mkv"), "--depth", "plane", "--frames", "5", "--out", str(out)]) == 0
+    assert (
+        main(
+            ["run", str(folder / "in.mkv"), "--depth", "plane", "--preset", "fill", "--frames", "5", "--out", str(out)]
+        )
+        == 0
+    )
     assert open_depth(out / "depth.npz").num_frames == 5
 
 
@@ -170,7 +176,7 @@ def test_a_pair_of_the_release_is_completed_without_depth_or_cameras(tmp_path, c
     for name, video in (("color_60.mp4", frames * (mask > 0)), ("mask_60.mp4", mask)):
         with VideoWriter(tmp_path / name, Fraction(30)) as writer:
             writer.write(video)
-    assert main(["generate", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    assert main(["generate", str(tmp_path), "--preset", "fill", "--out", str(tmp_path / "out")]) == 0
     (clip,) = RenderFolder(tmp_path).chunks()
     assert clip.mask[0].all() and not clip.mask[1:, :, 42:].any() and np.isinf(clip.depth).all()
     made = read_video(tmp_path / "out" / "output.mp4")

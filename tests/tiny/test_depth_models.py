@@ -122,6 +122,7 @@ def test_auto_takes_the_first_permissive_model(models, clips, monkeypatch, tmp_p
     assert make_depth("auto", size_hw=SIZE, models_dir=models).name == "depth-anything-v2-small"
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.delenv("EX4D_MODELS", raising=False)
+    monkeypatch.setattr("ex4d.models.embedded.FOLDER", tmp_path)  # as if the package came without its own
     with pytest.raises(WeightsError, match="ex4d models download video-depth-anything-small"):
         make_depth("auto", size_hw=SIZE, models_dir=tmp_path)
 

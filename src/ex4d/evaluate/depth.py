@@ -66,8 +66,10 @@ def unsteadiness(
     K: Float[np.ndarray, "3 3"],
     cam_from_world: Float[np.ndarray, "time 4 4"] | None = None,
 ) -> Unsteadiness:
-    """Every pixel is carried into the frames before and after by its true depth and the true cameras; pixels that are hidden
-    there, or whose depth is another (movers), take no part. Zeros for fewer than three frames.
+    """Of depth up to one scale; a fit is better left out, since its clamps and its shift magnify what is far.
+
+    Every pixel is carried into the frames before and after by its true depth and the true cameras; pixels that are hidden there, or
+    whose depth is another (movers), take no part. Zeros for fewer than three frames.
     """
     log_depth, flickers, drifts = np.log(depth), [], []
     for t in range(1, len(depth) - 1):

@@ -95,7 +95,7 @@ def differences_table(rows: Sequence[Row], region: str) -> str:
                 seeds = [s for s in a if s in b and np.isfinite(a[s]) and np.isfinite(b[s])]
                 d = paired_difference([a[s] for s in seeds], [b[s] for s in seeds])
                 won = sum(sign * (a[s] - b[s]) > 0 for s in seeds)
-                span = f"({d.low:+{form}} to {d.high:+{form}})"
+                span = f"({d.low:+{form}} to {d.high:+{form}})" if np.isfinite(d.low) else "(one scene)"
                 lines.append(
                     f"| {group} | {method} | {heading} | {rival} | {d.mean:+{form}} {span} | {won}/{len(seeds)} |"
                 )

@@ -277,3 +277,18 @@ def test_the_depth_network_gives_positive_disparity_of_every_frame():
     assert out.shape == (2, 3, 32, 64) and out.dtype == torch.float32 and (out > 0).all()
     with pytest.raises(ValueError, match="divisible by 32"):
         network(torch.rand(1, 3, 1, 32, 40))
+
+
+@torch.no_grad()
+def test_groups_that_repeat_are_encoded_once_and_alike(autoencoder):
+    x = torch.zeros(1, 3, 17, 32, 24)
+    x[:, :, 0], x[:, :, 9:] = torch.rand(3, 32, 24), torch.rand(3, 8, 32, 24)
+    seen = []
+    hook = autoencoder.enc[0].register_forward_hook(lambda _m, args, _out: seen.append(len(args[0])))
+    short = autoencoder.encode(x).latent_dist.mode()
+    hook.remove()
+    assert seen == [4], "of five groups, two are grey"
+    with torch.enable_grad():
+        whole = autoencoder.encode(x).latent_dist.mode()
+    torch.testing.assert_close(short, whole)
+    assert torch.equal(short[:, :, 1], short[:, :, 2])

@@ -66,6 +66,17 @@ class TemporalMix(nn.Module):
         return x + self.out(y)
 
 
+def _distinct(groups: Tensor) -> Tensor | None:
+    """Number of the group that each one repeats, [groups]; None where no group equals the one before, or while training.
+
+    The encoder sees every group alone, so the grey ones behind a first frame, and masks that stand still, are encoded once.
+    """
+    if torch.is_grad_enabled() or groups.shape[1] == 1:
+        return None
+    new = (groups[:, 1:] != groups[:, :-1]).transpose(0, 1).flatten(1).any(1)
+    return None if new.all() else torch.cat([new.new_zeros(1), new]).cumsum(0)
+
+
 def _unshuffle(x: Tensor) -> Tensor:
     return F.pixel_unshuffle(x, 2)
 
@@ -142,12 +153,16 @@ class VideoAutoencoder(ModelMixin, ConfigMixin):
             [x[:, :, :1].expand(-1, -1, self._frames - 1, -1, -1), x], dim=2
         )  # the first frame fills its group
         x = x.unflatten(2, (-1, self._frames)).permute(0, 2, 3, 1, 4, 5)  # [batch, groups, 4, 3, h, w]
+        group = _distinct(x)
+        if group is not None:
+            x = x[:, group.diff(prepend=group[:1] - 1) > 0]
         x = _unshuffle(x.flatten(2, 3).flatten(0, 1)).contiguous(memory_format=torch.channels_last)
         for layer in self.enc:
             if isinstance(layer, nn.Conv2d) and layer is not self.enc[0]:
                 x = _unshuffle(x)
             x = layer(x)
-        return self.enc_out(F.silu(x)).unflatten(0, (batch, -1)).transpose(1, 2)
+        z = self.enc_out(F.silu(x)).unflatten(0, (batch, -1)).transpose(1, 2)
+        return z if group is None else z[:, :, group]
 
     def _decode(self, z: Tensor) -> Tensor:
         batch = z.shape[0]

@@ -64,6 +64,48 @@ def prefetch(paths: list[Path], threads: int = 6) -> Iterator[tuple]:
             yield item
 
 
+class Encoder:
+    """Normalised latents of videos, through a trained autoencoder."""
+
+    def __init__(self, autoencoder: Path, device: str) -> None:
+        self.device = device
+        self.vae = VideoAutoencoder.from_pretrained(autoencoder, torch_dtype=torch.float32).to(device).eval()
+        self.mean = torch.tensor(self.vae.config["latents_mean"], device=device).view(1, -1, 1, 1, 1)
+        self.std = torch.tensor(self.vae.config["latents_std"], device=device).view(1, -1, 1, 1, 1)
+
+    @torch.no_grad()
+    def __call__(self, video: torch.Tensor) -> torch.Tensor:
+        """[1, 3, T, H, W] in [-1, 1] to [1, 16, t, h, w]."""
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
+            z = self.vae.encode(video).latent_dist.mode()
+        return (z.float() - self.mean) / self.std
+
+    def example(self, target: np.ndarray, filled: np.ndarray, mask: np.ndarray) -> dict[str, torch.Tensor]:
+        """Latents of the truth, of its first frame as the condition shows it, of the condition and of the mask; the hole share.
+
+        Args:
+            target, filled: uint8 [T, H, W, 3].
+            mask: bool [T, H, W], True where seen.
+        """
+        x, cond = (
+            torch.from_numpy(v).to(self.device).float().div(127.5).sub(1).permute(3, 0, 1, 2)[None]
+            for v in (target, filled)
+        )
+        seen = torch.from_numpy(mask).to(self.device).float()
+        first = torch.zeros_like(cond)
+        first[:, :, 0] = cond[:, :, 0]
+        videos = {"latents": x, "image_latents": first, "color_latents": cond}
+        videos["mask_latents"] = (2 * seen - 1)[None, None].expand(1, 3, -1, -1, -1)
+        unseen = 1 - seen
+        groups = torch.cat([unseen[:1], unseen[1:].unflatten(0, (-1, 4)).mean(1)])
+        return {name: self(video) for name, video in videos.items()} | {"hole": F.avg_pool2d(groups[None], 8)}
+
+
+def pair_files(folder: Path) -> list[Path]:
+    """Finished pairs, scenes before real windows."""
+    return sorted([*folder.glob("[0-9]*.npz"), *folder.glob("r[0-9]*.npz")])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=Path, required=True)
@@ -71,47 +113,26 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--part", default="0/1", help="K/N: every N-th file from the K-th")
     args = parser.parse_args()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    vae = VideoAutoencoder.from_pretrained(args.autoencoder, torch_dtype=torch.float32).to(device).eval()
-    mean = torch.tensor(vae.config["latents_mean"], device=device).view(1, -1, 1, 1, 1)
-    std = torch.tensor(vae.config["latents_std"], device=device).view(1, -1, 1, 1, 1)
+    encoder = Encoder(args.autoencoder, "cuda" if torch.cuda.is_available() else "cpu")
     part, parts = (int(x) for x in args.part.split("/"))
-    paths = sorted([*args.pairs.glob("[0-9]*.npz"), *args.pairs.glob("r[0-9]*.npz")])[part::parts]
-
-    @torch.no_grad()
-    def encode(video: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            z = vae.encode(video).latent_dist.mode()
-        return ((z.float() - mean) / std)[0]
-
     begin, count, writer = time.time(), 0, None
     args.out.mkdir(parents=True, exist_ok=True)
-    for key, kind, target, filled, mask in prefetch(paths):
+    for key, kind, target, filled, mask in prefetch(pair_files(args.pairs)[part::parts]):
         if writer is None:
             shard = ShardWriter(args.out / f"{part:02d}-{count // SHARD:05d}.tar")
             writer = shard.__enter__()
-        x, cond = (
-            torch.from_numpy(v).to(device).float().div(127.5).sub(1).permute(3, 0, 1, 2)[None] for v in (target, filled)
-        )
-        seen = torch.from_numpy(mask).to(device).float()
-        first = torch.zeros_like(cond)
-        first[:, :, 0] = cond[:, :, 0]
-        seen_video = (2 * seen - 1)[None, None].expand(1, 3, -1, -1, -1)
-        latents, image, color, mask_latents = (encode(v) for v in (x, first, cond, seen_video))
-        unseen = 1 - seen
-        groups = torch.cat([unseen[:1], unseen[1:].unflatten(0, (-1, 4)).mean(1)])
-        hole = F.avg_pool2d(groups[None], 8)[0]
+        z = {name: v[0].half().cpu().numpy() for name, v in encoder.example(target, filled, mask).items()}
         writer.write(
             key,
             {
-                "latents": latents.half().cpu().numpy(),
-                "image_latents": image.half().cpu().numpy(),
+                "latents": z["latents"],
+                "image_latents": z["image_latents"],
                 "text": np.zeros((1, 16), np.float16),
-                "color_latents": color.half().cpu().numpy()[None],
-                "mask_latents": mask_latents.half().cpu().numpy()[None],
-                "hole": (hole * 255).round().byte().cpu().numpy()[None],
+                "color_latents": z["color_latents"][None],
+                "mask_latents": z["mask_latents"][None],
+                "hole": np.rint(z["hole"].astype(np.float32) * 255).astype(np.uint8)[None],
                 "kind": np.array([KINDS.index(kind)], np.uint8),
-                "coverage": np.array([float(seen.mean())], np.float32),
+                "coverage": np.array([float(mask.mean())], np.float32),
             },
             {"source": key.rstrip("s")},
         )

@@ -24,8 +24,8 @@ from ex4d.types import DepthClip, Progress, VideoClip
 #: Folder of the network inside the embedded weights.
 PART = "depth"
 
-#: Frames the network sees at once, and how many of them it has seen before.
-WINDOW_FRAMES, OVERLAP_FRAMES = 25, 5
+#: Frames the network sees at once, and how many of them it has seen before: two windows are 49 frames, the released length.
+WINDOW_FRAMES, OVERLAP_FRAMES = 27, 5
 
 #: Short side of the network's input, what its sides are multiples of, and how long a side may grow against the short one.
 SHORT_PX, MULTIPLE, LONGEST = 256, 32, 2.5
@@ -233,12 +233,9 @@ def load_nano(
     Raises:
         WeightsError: The weights are missing, or their bytes are not the published ones.
     """
-    import torch
-
     from ex4d.models.depth_network import ClipDepthNetwork
 
-    network = embedded.load_model(ClipDepthNetwork, PART, folder=folder)
-    network = network.to(device).to(memory_format=torch.channels_last)  # a third faster on a CPU
+    network = embedded.load_model(ClipDepthNetwork, PART, folder=folder).to(device)
     weights: dict[str, object] = {"embedded": PART, "sha256": embedded.hashes(folder)[f"{PART}/{embedded.WEIGHTS}"]}
     return NanoDepth(
         network, intrinsics, reference=reference, work_dir=work_dir, far_over_near=far_over_near, weights=weights

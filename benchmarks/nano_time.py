@@ -2,7 +2,8 @@
 
 Every line of the table is a process of its own with an empty numba cache (files are warm in the disk cache). 49 frames of a rendered
 scene at 256x256 and, enlarged, at 1280x720; `orbit:40`. Without published weights: `--weights DIR` (a folder that
-recipes/nano/publish.py wrote; speed does not depend on training). `--warm` keeps the numba cache between lines: a second run.
+recipes/nano/publish.py wrote; speed does not depend on training). CPU seconds add up both cores and compilation, which runs on one: on a
+machine that does something else too they tell more than the clock. `--warm` keeps the numba cache between lines: a second run.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ if weights:
 from ex4d.cli.main import main
 code = main(args)
 import resource
-print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+used = resource.getrusage(resource.RUSAGE_SELF)
+print("peak", used.ru_maxrss, used.ru_utime + used.ru_stime)
 sys.exit(code)
 """
 
@@ -77,7 +79,12 @@ def measure(case: str, clips: Path, weights: str, depth: str, cache: Path, threa
         chosen = str(clips / f"{size}.npz") if depth == "file" else depth
         args = ["run", str(clips / f"{size}.mkv"), "--depth", chosen, "--preset", preset, "--out", str(out)]
         args += ["--quality", quality] if quality else []
-        environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache), "OMP_NUM_THREADS": str(threads)}
+        environment = {
+            **os.environ,
+            "NUMBA_CACHE_DIR": str(cache),
+            "OMP_NUM_THREADS": str(threads),
+            "NUMBA_NUM_THREADS": str(threads),
+        }
         begin = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-c", CHILD, weights, *args], env=environment, capture_output=True, text=True
@@ -86,7 +93,7 @@ def measure(case: str, clips: Path, weights: str, depth: str, cache: Path, threa
         if done.returncode:
             raise SystemExit(f"{case}: {done.stderr}")
         unit = 1 if sys.platform == "darwin" else 1024
-        peak = int(done.stdout.split("peak ")[1]) * unit / 1e9
+        peak, cpu = (float(word) for word in done.stdout.split("peak ")[1].split())
         stages = json.loads((out / "manifest.json").read_text())
         inner = stages["generate"].get("seconds", {})
     return {
@@ -95,7 +102,8 @@ def measure(case: str, clips: Path, weights: str, depth: str, cache: Path, threa
         "limit": limit,
         **stages["seconds"],
         "start": seconds - sum(stages["seconds"].values()),
-        "peak_gb": peak,
+        "cpu": cpu,
+        "peak_gb": peak * unit / 1e9,
         "inner": {name: round(value, 2) for name, value in inner.items()},
     }
 
@@ -111,8 +119,8 @@ def main() -> None:
     args = parser.parse_args()
     print(f"depth: {args.depth}; numba cache {'kept' if args.warm else 'empty'}; load {os.getloadavg()[0]:.1f}")
     stages = ("start", "depth", "render", "generate")
-    print(f"| case | s | bar | {' | '.join(stages)} | peak GB | inside generate |")
-    print(f"| --- |{' ---: |' * (len(stages) + 3)} --- |")
+    print(f"| case | s | bar | CPU s | {' | '.join(stages)} | peak GB | inside generate |")
+    print(f"| --- |{' ---: |' * (len(stages) + 4)} --- |")
     with tempfile.TemporaryDirectory() as name:
         clips = Path(name)
         make_clips(clips)
@@ -125,7 +133,10 @@ def main() -> None:
             times = " | ".join(f"{row[stage]:.1f}" for stage in stages)
             memory = f"{row['peak_gb']:.2f}{' MISSED' if row['peak_gb'] > MAX_GB else ''}"  # type: ignore[operator]
             inside = ", ".join(f"{k} {v}" for k, v in row["inner"].items())  # type: ignore[union-attr]
-            print(f"| {case} | {row['seconds']:.1f} | {bar} | {times} | {memory} | {inside} |", flush=True)
+            print(
+                f"| {case} | {row['seconds']:.1f} | {bar} | {row['cpu']:.1f} | {times} | {memory} | {inside} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

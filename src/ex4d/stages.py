@@ -125,7 +125,12 @@ def run_stages(
         result.note(note)
     check_options(config)
     if until != "depth":
+        from ex4d.compile_ahead import compile_ahead
+        from ex4d.render.resolve import get_rasterizer
+
         check_camera(source, config)
+        if get_rasterizer(config.rasterizer).name == "cpu":
+            compile_ahead()
     inputs = {"video": video}
     depth_path = Path(config.depth)
     if depth_path.exists():

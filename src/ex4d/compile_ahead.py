@@ -48,6 +48,6 @@ def draw_a_little() -> None:
     path = CameraPath(
         np.tile(np.eye(4), (2, 1, 1)), np.tile(K, (2, 1, 1)), (side, side), np.arange(2, dtype=np.float64)
     )
-    twice = [np.stack([value, value]) for value in (seen.color, mask, seen.depth)]
-    video = VideoClip(twice[0], Fraction(25))
-    list(Fill().generate([RenderClip(*twice, path, video, video.fps)]))
+    frames, masks, maps = (np.stack([value, value]) for value in (seen.color, mask, seen.depth))
+    video = VideoClip(frames, Fraction(25))
+    list(Fill().generate([RenderClip(frames, masks, maps, path, video, video.fps)]))

@@ -17,10 +17,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-#: The decoder's last layers, from half way up: what another set of weights may replace for more texture.
-DETAIL_PREFIXES = ("dec.4.", "dec.5.", "dec.6.", "dec.7.", "dec_out.")
-
-
 class ExactLatent:
     """A latent without spread, behind the interface of diffusers' `DiagonalGaussianDistribution`."""
 

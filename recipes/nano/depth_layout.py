@@ -541,13 +541,19 @@ def _camera(
     return eye + walk, R
 
 
+def _in_use(count: np.ndarray) -> np.ndarray:
+    """Which slots hold a primitive, bool [P]."""
+    return np.concatenate([np.arange(slots) < n for slots, n in zip(SLOTS, count, strict=True)])
+
+
 def make_layout(seed: tuple[int, ...], num_textures: int, frames: int) -> dict[str, np.ndarray]:
     """One scene as float32 arrays.
 
     Returns:
         to_local [P, 3, 3], center [T, P, 3]: a point is in a primitive's unit box, cylinder (axis y) or ball after to_local @ (x - center).
         count [3]: primitives of each kind in use, each kind from the start of its `SLOTS`; half [P, 3]; material [P]
-        materials [M, 8] (padded to 256): see `Builder.material`; shell [6, ...]: the surrounding box and its six materials (-x +x -y +y -z +z).
+        materials [M, 8], a row for every one in use: see `Builder.material`
+        shell [12]: the surrounding box, centre and half sizes, and its six materials (-x +x -y +y -z +z).
         eye [T, 3], rotation [T, 3, 3] (world_from_camera), focal (in picture widths), light [3 place, 3 color, 3 ambient, 1 outdoors]
     """
     rng = np.random.default_rng(seed)
@@ -610,9 +616,12 @@ def make_layout(seed: tuple[int, ...], num_textures: int, frames: int) -> dict[s
             out["material"][base + i] = m
         out["count"][kind] = len(parts)
         base += slots
-    limit = 640
-    materials = np.zeros((limit, 8))
-    materials[: len(b.materials)] = np.stack(b.materials)[:limit]
+    # a crowded room throws away more materials than it keeps: only those in use get a row
+    used, rows = np.unique([*out["material"][_in_use(out["count"])].astype(int), *sides], return_inverse=True)
+    out["material"][_in_use(out["count"])] = rows[: -len(sides)]
+    sides = rows[-len(sides) :]
+    materials = np.zeros((total + 6, 8))
+    materials[: len(used)] = np.stack(b.materials)[used]
     lamp = np.array(
         [
             rng.uniform(-0.8, 0.8) * shell[1][0],

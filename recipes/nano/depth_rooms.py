@@ -128,8 +128,8 @@ def trace(rays: Tensor, prims: Tensor, count: Tensor, plain: bool | None = None)
             SLOTS[0] + SLOTS[1], BLOCK=block, num_warps=4,
         )  # fmt: skip
         return t, index
-    best = torch.full((n, r), NO_HIT)
-    index = torch.full((n, r), -1, dtype=torch.int32)
+    best = torch.full((n, r), NO_HIT, device=rays.device)
+    index = torch.full((n, r), -1, dtype=torch.int32, device=rays.device)
     starts = (0, SLOTS[0], SLOTS[0] + SLOTS[1])
     for kind, start in enumerate(starts):
         for k in range(start, start + int(count[:, kind].max())):
@@ -249,16 +249,18 @@ class TextureBank:
 
     def sample(self, which: Tensor, u: Tensor, v: Tensor, lod: Tensor) -> Tensor:
         """Bilinear at the nearest level; u, v in tiles (mirrored every other one). All of one shape [...]; returns [..., 3]."""
+        # an index out of bounds would end the training: whatever is not finite reads some texel
+        lod, u, v = (x.nan_to_num(0, 0, 0) for x in (lod, u, v))
         level = lod.round().clamp(0, LEVELS - 1).long()
         side = TEXTURE_PX >> level
-        first = self.starts[level] + which.long() * side * side
+        first = self.starts[level] + which.long().clamp(0, self.count - 1) * side * side
         out = 0
         x, y = ((1 - ((c % 2) - 1).abs()) * (side - 1) for c in (u, v))
         x0, y0 = x.floor(), y.floor()
         fx, fy = (x - x0)[..., None], (y - y0)[..., None]
         for dy in (0, 1):
             for dx in (0, 1):
-                xi, yi = (x0.long() + dx).clamp_max(side - 1), (y0.long() + dy).clamp_max(side - 1)
+                xi, yi = (torch.minimum((c.long() + k).clamp_min(0), side - 1) for c, k in ((x0, dx), (y0, dy)))
                 weight = (fx if dx else 1 - fx) * (fy if dy else 1 - fy)
                 out = out + weight * self.table[first + yi * side + xi].float()
         return out
@@ -273,7 +275,7 @@ class RoomRenderer:
 
     @torch.no_grad()
     def __call__(self, layout: dict[str, Tensor], samples: int = 4) -> tuple[Tensor, Tensor]:
-        """Layouts [B, ...] on the device, to uint8 [B, T, 3, H, W] and float16 depth [B, T, H, W] (metres)."""
+        """Layouts [B, ...] on the device, to uint8 [B, T, 3, H, W] and float16 depth [B, T, H, W] (metres; 0: not known)."""
         h, w = self.size_hw
         batch, frames = layout["eye"].shape[:2]
         device = layout["eye"].device
@@ -285,7 +287,8 @@ class RoomRenderer:
         eye, R = layout["eye"].flatten(0, 1), layout["rotation"].flatten(0, 1)
         focal = layout["focal"][clip] * w
         ys, xs = torch.meshgrid(torch.arange(h, device=device), torch.arange(w, device=device), indexing="ij")
-        color, light, depth = 0, None, None
+        color = depth = torch.zeros((), device=device)
+        light = None
         for sx, sy in SAMPLES[:samples]:
             x, y = (
                 (xs.flatten() + 0.5 + sx - w / 2) / focal[:, None],
@@ -298,7 +301,7 @@ class RoomRenderer:
             if light is None:
                 light, depth = self._light(layout, clip, prims, count, hit, t), t
             color = color + self._shade(layout, clip, hit, d, light)
-        color = color / samples
+        color = (color / samples).nan_to_num(0, 0, 0)
         color = color.unflatten(0, (batch, frames))
         level = (
             color.mean(2).flatten(1).quantile(0.6, dim=1)
@@ -308,7 +311,8 @@ class RoomRenderer:
         gain = torch.empty(batch, device=device).uniform_(0.08, 0.42) / level.clamp_min(0.02)
         shown = (color * gain[:, None, None, None]).clamp(0, 1) ** (1 / 2.2)
         shown = (shown * 255 + torch.rand_like(shown)).clamp(0, 255).to(torch.uint8).unflatten(-1, (h, w))
-        return shown, depth.clamp_max(6e4).half().view(batch, frames, h, w)
+        depth = torch.where(torch.isfinite(depth) & (depth > 0), depth.clamp_max(6e4), 0)
+        return shown, depth.half().view(batch, frames, h, w)
 
     def _hit(
         self, layout: dict, clip: Tensor, rays: Tensor, prims: Tensor, count: Tensor
@@ -348,7 +352,8 @@ class RoomRenderer:
         wall = (2 * axis + (facing.gather(2, axis[..., None])[..., 0] > 0)).long()
         normal = normal / normal.norm(dim=-1, keepdim=True).clamp_min(1e-9)
         material = torch.where(known, layout["material"][clip].gather(1, at), shell[:, 6:].gather(1, wall)).long()
-        m = layout["materials"][clip].gather(1, material[..., None].expand(-1, -1, 8))
+        table = layout["materials"][clip]
+        m = table.gather(1, material.clamp(0, table.shape[1] - 1)[..., None].expand(-1, -1, 8))
         flat = local.abs().argmax(-1)
         u = torch.where(flat == 0, metric[..., 2], metric[..., 0]) / m[..., 5] + (at * 0.618) % 1
         v = torch.where(flat == 1, metric[..., 2], metric[..., 1]) / m[..., 5] + (at * 0.414) % 1

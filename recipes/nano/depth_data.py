@@ -102,7 +102,7 @@ def read_scene(path: Path) -> tuple[Tensor, Tensor]:
 def cropped(color: Tensor, depth: Tensor, size_hw: tuple[int, int], smallest: float = 0.5) -> tuple[Tensor, Tensor]:
     """One random window a clip (place, scale, aspect, a little roll, flip, direction of time), resampled to `size_hw`.
 
-    color uint8 [B, T, 3, H, W], depth [B, T, H, W]; returns float [B, T, 3, h, w] in 0..1 and float32 depth [B, T, h, w].
+    color uint8 [B, T, 3, H, W], depth [B, T, H, W]; returns float [B, T, 3, h, w] in 0..1 and float32 depth [B, T, h, w], 0 where not known.
     Depth is along the optical axis, so a roll about it leaves the values as they are.
     """
     B, T, _, H, W = color.shape
@@ -129,13 +129,18 @@ def cropped(color: Tensor, depth: Tensor, size_hw: tuple[int, int], smallest: fl
     color = torch.where(back[..., None], color.flip(1), color)
     depth = torch.where(back, depth.flip(1), depth)
     video = F.grid_sample(color.flatten(1, 2).float() / 255, grid, padding_mode="border", align_corners=False)
-    z = depth.float().clamp(NEAREST, FARTHEST)
+    z = depth.float()
+    z = torch.where(z > 0, z.clamp(NEAREST, FARTHEST), 0)  # not known: 0; nothing there, +inf: far
     z = F.grid_sample(z, grid, mode="nearest", padding_mode="border", align_corners=False)
     return video.unflatten(1, (T, 3)), z
 
 
 def changed(video: Tensor) -> Tensor:
-    """Gamma, gain, tint, saturation, light falloff, blur, noise, blocks: the look must not tell the renderer. [B, T, 3, h, w] in 0..1."""
+    """Gamma, gain, tint, saturation, light falloff; blur, noise, blocks of a third each: the look must not tell the renderer.
+
+    [B, T, 3, h, w] in 0..1. What is damaged stays readable: heavier blur and noise hid the shading and the small things that depth is
+    read from, and learning stood still.
+    """
     B, T, _, h, w = video.shape
     device = video.device
 
@@ -159,18 +164,18 @@ def changed(video: Tensor) -> Tensor:
     time = torch.linspace(-1, 1, T, device=device).view(1, T, 1, 1, 1)
     video = video * (1 + 0.12 * (rand() - 0.5) * time)
     # blur: one strength a clip
-    sigma = 0.3 + 1.4 * torch.rand(B, device=device) ** 2
+    sigma = 0.3 + 1.0 * torch.rand(B, device=device) ** 2
     taps = torch.exp(-0.5 * (torch.arange(-3, 4, device=device) / sigma[:, None]) ** 2)
     taps = taps / taps.sum(1, keepdim=True)
     groups = video.reshape(B, T * 3, h, w).transpose(0, 1)  # [T*3, B, h, w]: a kernel a clip
-    soft = F.conv2d(groups, taps.view(B, 1, 1, 7), padding=(0, 3), groups=B)
-    soft = F.conv2d(soft, taps.view(B, 1, 7, 1), padding=(3, 0), groups=B).transpose(0, 1).reshape(B, T, 3, h, w)
-    video = torch.where(rand() < 0.6, soft, video)
+    groups = F.pad(groups, (3, 3, 3, 3), mode="replicate")  # zeros would frame blurred clips in black
+    soft = F.conv2d(F.conv2d(groups, taps.view(B, 1, 1, 7), groups=B), taps.view(B, 1, 7, 1), groups=B)
+    video = torch.where(rand() < 0.35, soft.transpose(0, 1).reshape(B, T, 3, h, w), video)
     # noise, fine and coarse
-    amount = 0.07 * rand() ** 2
+    amount = 0.045 * rand() ** 2 * (rand() < 0.5)
     coarse = F.interpolate(torch.randn(B * T, 3, h // 4, w // 4, device=device), (h, w), mode="bilinear").view_as(video)
     video = video + amount * torch.randn_like(video) + 0.4 * amount * coarse
-    return torch.where(rand() < 0.35, _blocks(video, 0.01 + 0.12 * rand() ** 2), video).clamp(0, 1)
+    return torch.where(rand() < 0.25, _blocks(video, 0.01 + 0.05 * rand() ** 2), video).clamp(0, 1)
 
 
 def _blocks(video: Tensor, step: Tensor) -> Tensor:

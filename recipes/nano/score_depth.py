@@ -33,7 +33,10 @@ def fitted(disparity: Tensor, depth: Tensor, domain: str) -> Tensor:
     z, d = depth.double(), disparity.double()
     low, high = float(z.min()) / 4, float(z.max()) * 4
     basis = torch.stack([1 / (d * z), 1 / z], 1) if domain == "depth" else torch.stack([d * z, z], 1)
-    fit = torch.linalg.solve(basis.T @ basis, basis.T @ torch.ones_like(z))
+    basis_size = basis.norm(dim=0)
+    basis = basis / basis_size
+    # not `solve`: a guess that is the same everywhere has the shift's column twice
+    fit = torch.linalg.pinv(basis.T @ basis, hermitian=True) @ basis.sum(0) / basis_size
     if domain == "depth":
         return (fit[0] / d + fit[1]).clamp(low, high)
     return 1 / (fit[0] * d + fit[1]).clamp(1 / high, 1 / low)

@@ -5,7 +5,11 @@
 
 Several GPUs: `torchrun --nproc-per-node 2 recipes/nano/train_depth.py ...`; the batch is per GPU. Runs in slices: a second call with the
 same --out goes on (--total-minutes says how long the learning rate's curve is); on another machine start with --init FOLDER.
-Writes depth/ (EMA weights, bf16), state.pt and log.jsonl. Training starts on rooms alone and takes scenes as they come.
+Writes depth/ (the EMA weights, bf16, of the best report so far), state.pt and log.jsonl. Training starts on rooms alone and takes scenes
+as they come. It begins with a self-check of the device and of every part on it, and ends there with one line when something is wrong.
+
+What to look for in log.jsonl: `spread` (of the guess over that of the truth; 0 is a collapse, `flat` says so), `drift` (of a clip's scale
+from metres, in log; should stay small), `norm` (of the gradient before it is clipped at 1), `skipped` (steps that were not finite).
 """
 
 from __future__ import annotations
@@ -22,114 +26,17 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
-from depth_data import FARTHEST, NEAREST, Ring, SceneFiles, changed, cropped, read_scene
+from depth_check import self_check
+from depth_data import Ring, SceneFiles, changed, cropped
+from depth_held_out import Best, HeldOut
+from depth_loss import depth_loss
 from depth_rooms import RoomRenderer, TextureBank, layouts, make_textures
-from score_depth import errors
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ex4d.models.depth_network import ClipDepthNetwork
 
 #: Seed of the held-out rooms; training uses others.
 HELD_OUT_ROOMS = 900_001
-
-
-def depth_loss(disparity: Tensor, depth: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss over clips [B, T, h, w]: L1 of log depth after one scale a clip, the relative error after one scale and shift of depth a
-    clip (what is scored), and gradient matching of the log error at four scales and in time (after MiDaS, Ranftl et al. 2020).
-    """
-    z = depth.clamp(NEAREST, FARTHEST)
-    error = -disparity.log() - z.log()
-    error = error - error.flatten(1).median(dim=1).values.view(-1, 1, 1, 1)
-    plain = error.abs().mean()
-    # the scored error: the fit is held fixed, as its own derivative vanishes at the optimum
-    with torch.no_grad():
-        g, q = (1 / disparity).flatten(1).double(), z.flatten(1).double()
-        a, b = g / q, 1 / q
-        aa, ab, bb, sa, sb = (a * a).mean(1), (a * b).mean(1), (b * b).mean(1), a.mean(1), b.mean(1)
-        det = aa * bb - ab * ab
-        scale, shift = (sa * bb - sb * ab) / det, (sb * aa - sa * ab) / det
-        usual = (a.median(dim=1).values).reciprocal()
-        good = torch.isfinite(scale) & torch.isfinite(shift) & (scale > 0.2 * usual) & (scale < 5 * usual)
-        scale, shift = torch.where(good, scale, usual).float(), torch.where(good, shift, 0.0).float()
-    fit = scale.view(-1, 1, 1, 1) / disparity + shift.view(-1, 1, 1, 1)
-    relative = ((fit - z) / z).abs().clamp_max(2)
-    scored = relative.mean()
-    time = error.diff(dim=1).abs().mean() if error.shape[1] > 1 else error.new_zeros(())
-    edges, level = error.new_zeros(()), error
-    for _ in range(4):
-        edges = edges + level.diff(dim=-1).abs().mean() + level.diff(dim=-2).abs().mean()
-        level = F.avg_pool2d(level, 2)
-    total = plain + 0.7 * scored + 0.4 * edges + 0.3 * time
-    return total, {"log": plain.detach(), "rel": scored.detach()}
-
-
-@torch.no_grad()
-def scores(model: nn.Module, clips: list[tuple[Tensor, Tensor]]) -> list[dict[str, float]]:
-    """AbsRel and delta1 after one scale and shift of depth, of each clip (uint8 [T, 3, H, W], depth [T, H, W])."""
-    out = []
-    for color, depth in clips:
-        video = color.transpose(0, 1)[None].float() / 127.5 - 1
-        with torch.autocast(video.device.type, torch.bfloat16, enabled=video.is_cuda):
-            guess = model(video)[0]
-        out.append(errors(guess.flatten(), depth.float().clamp(NEAREST, FARTHEST).flatten(), "depth"))
-    return out
-
-
-def mean_of(rows: list[dict[str, float]], name: str) -> dict[str, float]:
-    keys = rows[0] if rows else ()
-    return {f"{name}_{k}": round(float(np.mean([r[k] for r in rows])), 4) for k in keys}
-
-
-class HeldOut:
-    """Validation scenes (files of validation seeds, read once they are there) and rooms."""
-
-    def __init__(self, folder: Path | None, rooms: list[tuple[Tensor, Tensor]], device: str, limit: int) -> None:
-        self.folder, self.rooms, self.device, self.limit = folder, rooms, device, limit
-        self.scenes: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def refresh(self) -> None:
-        if self.folder is None or len(self.scenes) >= self.limit:
-            return
-        for path in sorted(self.folder.glob("val_*.npz"))[: self.limit]:
-            seed = int(path.stem[4:])
-            if seed not in self.scenes:
-                try:
-                    color, depth = read_scene(path)
-                except Exception as error:  # one bad file must not end the training
-                    print(f"left out {path.name}: {error}", flush=True)
-                    continue
-                self.scenes[seed] = color[0].to(self.device), depth[0].to(self.device)
-
-    def report(self, model: nn.Module, families: bool) -> dict:
-        self.refresh()
-        record: dict = {}
-        if self.scenes:
-            seeds = list(self.scenes)
-            rows = scores(model, [self.scenes[s] for s in seeds])
-            record |= {"held_out_scenes": len(rows)} | mean_of(rows, "scenes")
-            if families:
-                for k in range(6):
-                    mine = [r for s, r in zip(seeds, rows, strict=True) if s % 6 == k]
-                    record |= mean_of(mine, f"family{k}")
-        return record | mean_of(scores(model, self.rooms), "rooms")
-
-
-def save(out: Path, model: nn.Module, ema: nn.Module, opt: torch.optim.Optimizer, step: int, spent: float) -> None:
-    """Weights and state, each written beside and renamed."""
-    small = copy.deepcopy(ema)
-    for p in small.parameters():
-        p.data = p.data.to(torch.bfloat16)
-    small.save_pretrained(out / "depth")
-    state = {
-        "model": model.state_dict(),
-        "ema": ema.state_dict(),
-        "opt": opt.state_dict(),
-        "step": step,
-        "spent": spent,
-    }
-    torch.save(state, out / "state.pt.tmp")
-    (out / "state.pt.tmp").replace(out / "state.pt")
 
 
 def options() -> argparse.Namespace:
@@ -234,36 +141,39 @@ class Learner:
             {"params": [p for p in self.parameters if p.ndim >= 2], "weight_decay": 0.03},
             {"params": [p for p in self.parameters if p.ndim < 2], "weight_decay": 0.0},
         ]
-        self.opt = torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.99), fused=device == "cuda")
-        self.step, self.spent = 0, 0.0
+        self.opt = torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.99), fused=True)
+        self.step, self.spent, self.best = 0, 0.0, None
         if (args.out / "state.pt").exists():
             state = torch.load(args.out / "state.pt", map_location=device, weights_only=True)
             self.model.load_state_dict(state["model"]), self.ema.load_state_dict(state["ema"])
             self.opt.load_state_dict(state["opt"])
-            self.step, self.spent = state["step"], state["spent"]
-        self.run = torch.compile(self.model, dynamic=False) if args.compile else self.model
+            self.step, self.spent, self.best = state["step"], state["spent"], state.get("best")
+        self.run = torch.compile(self.model.log_disparity, dynamic=False) if args.compile else self.model.log_disparity
+        self.skipped = torch.zeros((), device=device)
+        self._sums: dict[str, Tensor] = {}
+        self._summed = 0
 
-    def _backward(self, video: Tensor, depth: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def _backward(self, video: Tensor, depth: Tensor) -> dict[str, Tensor]:
         with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
-            disparity = self.run(video)
-        loss, terms = depth_loss(disparity, depth)
+            guess = self.run(video)
+        loss, terms = depth_loss(guess, depth)
         self.opt.zero_grad(set_to_none=True)
         loss.backward()
-        return loss.detach(), terms
+        return {"loss": loss.detach()} | terms
 
-    def learn(self, video: Tensor, depth: Tensor, progress: float) -> dict[str, Tensor]:
-        """One step; the terms of the loss."""
+    def learn(self, video: Tensor, depth: Tensor, progress: float) -> None:
+        """One step. One that is not finite on any GPU is skipped on all of them, without waiting for the device."""
         curve = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
         for group in self.opt.param_groups:
             group["lr"] = self.args.lr * min(1, (self.step + 1) / self.args.warmup) * curve
         try:
-            loss, terms = self._backward(video, depth)
+            terms = self._backward(video, depth)
         except Exception as error:
-            if self.run is self.model:
+            if self.run == self.model.log_disparity:
                 raise
             print(f"compile failed, going on without it: {type(error).__name__}: {error}"[:400], flush=True)
-            self.run = self.model
-            loss, terms = self._backward(video, depth)
+            self.run = self.model.log_disparity
+            terms = self._backward(video, depth)
         if self.world > 1:
             flat = torch.cat([p.grad.flatten() for p in self.parameters])
             dist.all_reduce(flat)
@@ -271,16 +181,28 @@ class Learner:
             for p, part in zip(self.parameters, flat.split([p.numel() for p in self.parameters]), strict=True):
                 p.grad.copy_(part.view_as(p))
         norm = nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        # a step that is not finite is one of zero gradients: no wait for the GPU, no divergence
-        finite = torch.isfinite(norm)
-        for p in self.parameters:
-            p.grad.copy_(torch.where(finite, p.grad, 0.0))
+        bad = (~torch.isfinite(norm)).float()
+        self.opt.found_inf = bad  # what the fused optimiser takes from a gradient scaler: leave everything as it is
         self.opt.step()
+        self.skipped += bad
         with torch.no_grad():
-            decay = min(0.999, (self.step + 1) / (self.step + 10))
-            torch._foreach_lerp_(self.averages, self.parameters, 1 - decay)
+            # the first weights, of the warm-up, are not worth remembering
+            k = self.step - self.args.warmup
+            torch._foreach_lerp_(self.averages, self.parameters, 1 - (min(0.999, (k + 1) / (k + 10)) if k > 0 else 0))
+        self._summed += 1
+        for name, value in (terms | {"norm": norm}).items():
+            self._sums[name] = self._sums.get(name, 0) + torch.where(bad > 0, 0.0, value)
         self.step += 1
-        return {"loss": loss} | terms
+
+    def means(self) -> dict[str, float]:
+        """Of the terms of the loss since the last call, and how many steps were skipped in all."""
+        out = {k: round(float(v) / self._summed, 4) for k, v in self._sums.items()}
+        self._sums, self._summed = {}, 0
+        return out | {"skipped": int(self.skipped)} if out else {}
+
+    def state(self) -> dict:
+        names = {"model": self.model.state_dict(), "ema": self.ema.state_dict(), "opt": self.opt.state_dict()}
+        return names | {"step": self.step}
 
 
 class Clock:
@@ -301,6 +223,7 @@ class Journal:
 
     def __init__(self, args: argparse.Namespace, learner: Learner, clips: Clips, held_out: HeldOut) -> None:
         self.args, self.learner, self.clips, self.held_out = args, learner, clips, held_out
+        self.best = Best(args.out / "depth", learner.best)
         self.log = (args.out / "log.jsonl").open("a")
         self.next_report, self.next_save = 0.0, 60.0
         self.last = (learner.step, time.time())
@@ -310,28 +233,47 @@ class Journal:
         self.log.write(json.dumps(record) + "\n")
         self.log.flush()
 
-    def state(self, elapsed: float) -> dict:
-        seconds = round(self.learner.spent + elapsed, 1)
-        made = {"scenes": self.clips.scenes.added, "rooms": self.clips.rooms.added}
-        return {"step": self.learner.step, "seconds": seconds} | made
+    def start(self, begin: float, world: int, checked: dict) -> None:
+        args, learner, clips = self.args, self.learner, self.clips
+        self.note({
+            "event": "start", "step": learner.step, "spent": round(learner.spent, 1), "gpus": world,
+            "parameters": sum(p.numel() for p in learner.parameters), "init": args.init.name if args.init else None,
+            "batch": args.batch * world,
+            "device": torch.cuda.get_device_name() if learner.device == "cuda" else "cpu",
+            "startup_seconds": round(time.time() - begin, 1), "room_seconds": round(clips.room_seconds, 3),
+            "rooms_every": clips.rooms_every, **checked,
+        })  # fmt: skip
 
-    def look(self, elapsed: float, terms: dict[str, Tensor]) -> None:
+    def report(self, elapsed: float, families: bool = False) -> dict:
+        """Held-out scores and what was learned since the last report; exports the weights when they are the best so far."""
+        rate = (self.learner.step - self.last[0]) / max(time.time() - self.last[1], 1e-9)
+        record = {
+            "step": self.learner.step, "seconds": round(self.learner.spent + elapsed, 1),
+            "scenes": self.clips.scenes.added, "rooms": self.clips.rooms.added, "steps_per_second": round(rate, 1),
+        }  # fmt: skip
+        record |= self.learner.means() | self.held_out.report(self.learner.ema, families)
+        exported = self.best.offer(self.learner.ema, record, self.learner.step)
+        self.last = (self.learner.step, time.time())
+        return record | {"exported": exported, "best": self.best.state["score"], "best_step": self.best.state["step"]}
+
+    def look(self, elapsed: float) -> None:
         """Report and save when it is time."""
         if elapsed < self.next_report:
             return
         self.next_report = elapsed + self.args.report_seconds
-        rate = (self.learner.step - self.last[0]) / max(time.time() - self.last[1], 1e-9)
-        record = self.state(elapsed) | {"steps_per_second": round(rate, 1)}
-        record |= {k: round(float(v), 4) for k, v in terms.items()}
-        self.note(record | self.held_out.report(self.learner.ema, families=False))
-        self.last = (self.learner.step, time.time())
+        record = self.report(elapsed)
+        self.note(record)
+        if record.get("flat") and self.learner.step > self.args.warmup:
+            print("WARNING: the guess is flat; the best weights so far stay exported", flush=True)
         if elapsed >= self.next_save:
             self.next_save = elapsed + 120
             self.save(elapsed)
 
     def save(self, elapsed: float) -> None:
-        save(self.args.out, self.learner.model, self.learner.ema, self.learner.opt, self.learner.step,
-             self.learner.spent + elapsed)  # fmt: skip
+        """What a second call goes on from, written beside and renamed."""
+        state = self.learner.state() | {"spent": self.learner.spent + elapsed, "best": self.best.state}
+        torch.save(state, self.args.out / "state.pt.tmp")
+        (self.args.out / "state.pt.tmp").replace(self.args.out / "state.pt")
 
 
 def main() -> None:
@@ -353,10 +295,12 @@ def main() -> None:
     if world > 1:
         dist.init_process_group("nccl" if device == "cuda" else "gloo")
     args.out.mkdir(parents=True, exist_ok=True)
+    learner = Learner(args, device, world)
+    checked = {"self_check": self_check(next(held), learner.model, device)}
+    print(json.dumps(checked | {"rank": rank, "startup_seconds": round(time.time() - begin, 1)}), flush=True)
     clips = Clips(args, device, source, rank, world)
     torch.manual_seed(HELD_OUT_ROOMS)
     held_rooms = [clip for layout in held_layouts for clip in zip(*clips.drawn(layout), strict=True)]
-    learner = Learner(args, device, world)
     torch.manual_seed(args.seed * 7919 + learner.step * 64 + rank)
     total = 60 * (args.total_minutes or args.minutes + learner.spent / 60)
     journal = None
@@ -364,14 +308,8 @@ def main() -> None:
         journal = Journal(args, learner, clips, HeldOut(args.scenes, held_rooms, device, args.held_out))
     clips.start()
     if journal is not None:
-        journal.note({
-            "event": "start", "step": learner.step, "spent": round(learner.spent, 1), "gpus": world,
-            "parameters": sum(p.numel() for p in learner.parameters), "init": args.init.name if args.init else None,
-            "batch": args.batch * world, "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
-            "startup_seconds": round(time.time() - begin, 1), "room_seconds": round(clips.room_seconds, 3),
-            "rooms_every": clips.rooms_every,
-        })  # fmt: skip
-    clock, progress, terms, first = Clock(begin, device, world), 0.0, {}, learner.step
+        journal.start(begin, world, checked)
+    clock, progress, first = Clock(begin, device, world), 0.0, learner.step
     while learner.step - first < args.max_steps:
         if (learner.step - first) % 10 == 0:
             elapsed = clock.elapsed()
@@ -379,14 +317,15 @@ def main() -> None:
             if elapsed >= 60 * args.minutes:
                 break
             if journal is not None:
-                journal.look(elapsed, terms)
-        terms = learner.learn(*clips.batch(learner.step), progress)
+                journal.look(elapsed)
+        learner.learn(*clips.batch(learner.step), progress)
     elapsed = time.time() - begin
     if clips.files is not None:
         clips.files.stop()
     if journal is not None:
+        record = journal.report(elapsed, families=True)
         journal.save(elapsed)
-        journal.note({"event": "end"} | journal.state(elapsed) | journal.held_out.report(learner.ema, families=True))
+        journal.note({"event": "end"} | record)
     if world > 1:
         dist.barrier()
         dist.destroy_process_group()

@@ -131,6 +131,10 @@ class ClipDepthNetwork(ModelMixin, ConfigMixin):
 
     def forward(self, video: Tensor) -> Tensor:
         """video [batch, 3, frames, height, width] with sides divisible by 32, to disparity > 0 [batch, frames, height, width], float32."""
+        return self.log_disparity(video).clamp(-7, 4).exp()
+
+    def log_disparity(self, video: Tensor) -> Tensor:
+        """What `forward` clamps, for training: a clamp would stop the gradient that has to bring a stray output back."""
         batch = video.shape[0]
         x = video.transpose(1, 2).flatten(0, 1)
         if x.shape[2] % 32 or x.shape[3] % 32:
@@ -152,12 +156,20 @@ class ClipDepthNetwork(ModelMixin, ConfigMixin):
         x = at8 + _twice(self.up8(tokens.permute(0, 3, 1, 2)))
         for block in self.decode8:
             x = block(x, batch)
-        coarse = F.interpolate(self.coarse(x), scale_factor=8, mode="bilinear", align_corners=False)
+        coarse = _in_float32(self.coarse, x)
         x = at4 + _twice(self.up4(x))
         for block in self.decode4:
             x = block(x, batch)
-        log_disparity = (coarse + F.pixel_shuffle(self.head(x), 4))[:, 0].float().clamp(-7, 4)
-        return log_disparity.exp().unflatten(0, (batch, -1))
+        coarse = F.interpolate(coarse, scale_factor=8, mode="bilinear", align_corners=False)
+        return (coarse + F.pixel_shuffle(_in_float32(self.head, x), 4))[:, 0].unflatten(0, (batch, -1))
+
+
+def _in_float32(layer: nn.Module, x: Tensor) -> Tensor:
+    """Log disparity has no room for the eight bits of bfloat16: steps of 1.5 % at 4."""
+    if not torch.is_autocast_enabled(x.device.type):
+        return layer(x).float()
+    with torch.autocast(x.device.type, enabled=False):
+        return layer(x.float())
 
 
 def _twice(x: Tensor) -> Tensor:

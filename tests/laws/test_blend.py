@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ex4d.generators.blend import MAX_DRIFT, composed, drift
+from ex4d.generators.blend import MAX_DRIFT, composed, drift, sharpened
 
 sides = st.integers(1, 40)
 
@@ -70,3 +70,15 @@ def test_generated_pixels_rise_from_the_fill(feather_px):
     row = composed(np.full((9, 40, 3), 200, np.float32), filled, known, feather_px)[4, :, 0].astype(int)
     assert (row[:20] == 100).all() and (np.diff(row[19:]) >= 0).all() and row[-1] == 200
     assert np.diff(row).max() <= 100 / feather_px + 1
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.0, 2.0))
+def test_sharpening_keeps_flat_parts_and_raises_detail(seed, amount):
+    rng = np.random.default_rng(seed)
+    frame = rng.uniform(0, 255, (24, 32, 3)).astype(np.float32)
+    np.testing.assert_array_equal(sharpened(frame, 0.0), frame)
+    flat = np.full_like(frame, frame[0, 0])
+    np.testing.assert_allclose(sharpened(flat, amount), flat, atol=1e-2)
+    out = sharpened(frame, amount)
+    assert np.abs(np.diff(out, axis=1)).mean() >= np.abs(np.diff(frame, axis=1)).mean() - 1e-3
+    np.testing.assert_allclose(sharpened(2 * frame, amount), 2 * out, rtol=1e-3, atol=1e-2)

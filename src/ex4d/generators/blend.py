@@ -7,6 +7,8 @@ from jaxtyping import Bool, Float32, UInt8
 
 #: Side of the blocks over which colours are compared: longer than texture, shorter than a hole.
 BLOCK_PX = 16
+#: Scale of the detail that sharpening raises, pixels of the model's size.
+SHARPEN_SIGMA_PX = 1.0
 #: No colour is moved by more levels than this: beyond it generated and observed differ in content, not in tone.
 MAX_DRIFT = 24.0
 
@@ -44,6 +46,18 @@ def drift(
         out = total + (1 - share) * coarse  # a block counts by how much of it is known
     out = cv2.resize(np.clip(out, -MAX_DRIFT, MAX_DRIFT), (w, h), interpolation=cv2.INTER_LINEAR)
     return out.astype(np.float32)
+
+
+def sharpened(frame: Float32[np.ndarray, "h w 3"], amount: float) -> Float32[np.ndarray, "h w 3"]:
+    """Unsharp mask: gives back detail of about a pixel that the autoencoder softens. Values may leave 0..255.
+
+    Args:
+        frame: A generated picture at the model's size.
+        amount: Share of the detail that is added once more; 0 changes nothing.
+    """
+    import cv2
+
+    return frame + np.float32(amount) * (frame - cv2.GaussianBlur(frame, (0, 0), SHARPEN_SIGMA_PX))
 
 
 def composed(

@@ -27,13 +27,14 @@ Quality = Literal["draft", "default", "best"]
 
 @dataclass(frozen=True)
 class Level:
-    """What a quality costs: short side in pixels and denoising steps."""
+    """What a quality costs: short side in pixels and denoising steps; and how much it is sharpened (`blend.sharpened`)."""
 
     short_px: int
     steps: int
+    sharpen: float = 0.0
 
 
-LEVELS: dict[str, Level] = {"draft": Level(192, 1), "default": Level(256, 1), "best": Level(256, 8)}
+LEVELS: dict[str, Level] = {"draft": Level(192, 1), "default": Level(256, 1), "best": Level(256, 8, 0.8)}
 
 #: Frames of one pass; longer clips go through overlapping windows. The model was trained on clips of this length. Both are
 #: 4k + 1, so that shared frames fall into the same latent frames of both windows.
@@ -81,7 +82,7 @@ class Nano:
         self, chunks: Iterable[RenderClip], *, seed: int = 0, progress: Progress | None = None
     ) -> Iterator[VideoClip]:
         """Complete the clip window by window; memory does not grow with its length."""
-        from ex4d.generators.blend import composed, drift
+        from ex4d.generators.blend import composed, drift, sharpened
         from ex4d.generators.wan import WanGenerator, WanSettings
 
         parts = self._parts if self._parts is not None else nano_parts()
@@ -114,6 +115,7 @@ class Nano:
             for small in clip.frames:
                 frame = waiting.popleft()
                 toned = small + drift(small, frame.small, frame.small_known)
+                toned = sharpened(toned, self.level.sharpen) if self.level.sharpen else toned
                 feather_px = FEATHER_SHARE * min(frame.known.shape)
                 frames.append(composed(toned, frame.filled, frame.known, feather_px))
                 done += 1

@@ -124,7 +124,7 @@ def test_a_room_knows_every_material_it_uses_however_many_it_drew(monkeypatch):
     plain = depth_layout.make_layout((3, 1), 4, 2)
     monkeypatch.setattr(depth_layout.Builder, "shelf", crowded)
     for seed in ((0, 1), (1, 1), (2, 1), (0, 4, 964)):  # the last one drew 712 materials even so
-        room = depth_layout.make_layout(seed, 4, 2)
+        room = depth_layout.make_layout(seed, 640, 6)
         rows = len(room["materials"])
         assert rows == len(plain["materials"])
         assert room["material"].max() < rows and room["shell"][6:].max() < rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import torch
 from depth_data import FARTHEST, NEAREST, changed, cropped
@@ -10,7 +11,8 @@ from depth_loss import depth_loss
 from depth_rooms import NO_HIT, RoomRenderer, TextureBank, trace
 from torch import Tensor
 
-from ex4d.models.depth_network import ClipDepthNetwork
+if TYPE_CHECKING:
+    from ex4d.models.depth_network import ClipDepthNetwork
 
 #: How many rays the kernel may see differently (edges, rounding), how far t may be off, relative, and how many may hit the other one of
 #: two surfaces in the same place.

@@ -233,7 +233,7 @@ KERNEL = """
 import torch, depth_check, depth_rooms
 layout = {k: torch.as_tensor(v)[:1] for k, v in next(depth_rooms.layouts(3, 4, 1, 1, 0)).items()}
 layout["count"] = layout["count"].clamp_max(3)
-print(depth_check.check_trace(layout, 256, plain=False))
+print(depth_check.check_trace(layout, 128, plain=False))
 """
 
 

@@ -62,7 +62,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=5, help="processes per GPU that lay rooms out")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--warmup", type=int, default=400)
-    parser.add_argument("--report-seconds", type=float, default=20)
+    parser.add_argument("--report-seconds", type=float, default=30)
     parser.add_argument("--max-steps", type=int, default=10**9)
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--seed", type=int, default=0)

@@ -166,7 +166,7 @@ def _stage_scene(job: tuple[Plan, int]) -> str:
                 frames = [scene.render(t, path.cam_from_world[t], path.K[t], size).color for t in range(plan.frames)]
                 truth = np.stack(frames)
             render = reconstruct(video, depth, path, RenderOptions(rule, rasterizer="cpu"))
-            filled = generate(render).frames
+            filled = generate(render, "fill").frames
             holes = ~render.mask
             known = np.zeros_like(holes) if render.plate_mask is None else render.plate_mask
             color = np.where(holes[..., None], 0, render.color).astype(np.uint8)

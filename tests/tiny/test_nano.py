@@ -4,12 +4,11 @@ import json
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from nano_made import RECIPE, publish, tiny_autoencoder, trained
+from nano_made import publish, tiny_autoencoder, trained
 
 from ex4d.cli.main import main
 from ex4d.errors import Cancelled
@@ -21,6 +20,8 @@ from ex4d.models.depth_network import ClipDepthNetwork
 from ex4d.pipeline import RenderOptions, generate, reconstruct
 from ex4d.stages import RunConfig, run_stages
 from ex4d.types import CameraPath, DepthClip, RenderClip, VideoClip
+
+EMBEDDED = embedded.FOLDER
 
 
 @pytest.fixture(scope="module")
@@ -248,13 +249,18 @@ def test_the_library_takes_the_embedded_model_too(embed, monkeypatch, tmp_path):
     np.testing.assert_array_equal(generate(clip).frames, generate(clip, "fill").frames)
 
 
-def test_the_autoencoder_of_the_recipe_loads_strictly(tmp_path):
-    """Weights that a training left behind become a published part, narrowed and without paths of the training machine."""
-    if not (RECIPE / "autoencoder").is_dir():
-        pytest.skip("no trained autoencoder in the recipe")
-    lines = publish(tmp_path / "out", autoencoder=RECIPE / "autoencoder")
-    assert any("autoencoder/diffusion_pytorch_model" in line for line in lines)
-    assert not Path(tmp_path / "out" / "adapter").exists()
+@pytest.mark.skipif(not (EMBEDDED / "hashes.json").is_file(), reason="a checkout without the embedded weights")
+def test_the_shipped_weights_are_the_published_ones_and_load_strictly(tmp_path):
+    parts = {
+        "autoencoder": EMBEDDED / "autoencoder",
+        "transformer": EMBEDDED / "transformer",
+        "adapter": EMBEDDED / "adapter" / "adapter.safetensors",
+    }
+    publish(tmp_path / "out", **parts)
+    again = json.loads((tmp_path / "out" / "hashes.json").read_text())
+    shipped = json.loads((EMBEDDED / "hashes.json").read_text())
+    assert {name: shipped[name] for name in again} == again
+    assert embedded.check(EMBEDDED) >= len(again)
 
 
 def test_the_autoencoder_has_wans_shapes_and_its_groups_look_back_only(autoencoder):

@@ -10,11 +10,30 @@ import numpy as np
 import torch
 from depth_data import FARTHEST, NEAREST, read_scene
 from depth_loss import spread
-from score_depth import errors
 from torch import Tensor, nn
 
 #: A guess that varies less than this share of the truth has collapsed.
 FLAT = 0.1
+
+
+def errors(disparity: Tensor, depth: Tensor) -> dict[str, float]:
+    """AbsRel and delta1 of one clip after one scale and shift of depth, least squares of the relative error, on the device.
+
+    For the training's own report; finished weights are scored by `benchmarks/nano_depth.py`, whose fit is robust and in 1/z.
+
+    Args:
+        disparity: Guess > 0 [N].
+        depth: Truth, metres [N].
+    """
+    z, d = depth.double(), disparity.double()
+    basis = torch.stack([1 / (d * z), 1 / z], 1)
+    size = basis.norm(dim=0)
+    basis = basis / size
+    # not `solve`: a guess that is the same everywhere has the shift's column twice
+    fit = torch.linalg.pinv(basis.T @ basis, hermitian=True) @ basis.sum(0) / size
+    fitted = (fit[0] / d + fit[1]).clamp(float(z.min()) / 4, float(z.max()) * 4)
+    ratio = torch.maximum(fitted / z, z / fitted)
+    return {"abs_rel": float(((fitted - z).abs() / z).mean()), "delta1": float((ratio < 1.25).double().mean())}
 
 
 @torch.no_grad()
@@ -27,7 +46,7 @@ def scores(model: nn.Module, clips: list[tuple[Tensor, Tensor]]) -> list[dict[st
             guess = model(video)[0]
         known = depth > 0
         guess, z = guess[known], depth[known].float().clamp(NEAREST, FARTHEST)
-        out.append(errors(guess, z, "depth") | {"spread": spread(guess, z)})
+        out.append(errors(guess, z) | {"spread": spread(guess, z)})
     return out
 
 

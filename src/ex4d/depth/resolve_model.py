@@ -69,7 +69,8 @@ def make_model_depth(
     place, precision = _device(device), dtype
     root = None if models_dir is None else Path(models_dir)
     folder = Path(spec)
-    if spec == "nano" or (spec == "auto" and _only_embedded(root)):
+    card = _first_here(root) if spec == "auto" else None
+    if spec == "nano" or (spec == "auto" and card is None):
         from ex4d.depth.nano import load_nano
 
         more = {"reference": reference, "work_dir": work_dir, "far_over_near": far_over_near}
@@ -89,7 +90,7 @@ def make_model_depth(
             flow_radius,
             prompt,
         )
-    card = first_available(root) if spec == "auto" else find_card(spec)
+    card = card or find_card(spec)
     folders = find_repos(card, root)
     if card.family == "depth_crafter":
         from ex4d.depth.crafter_model import load_parts
@@ -130,15 +131,16 @@ def make_model_depth(
     )
 
 
-def _only_embedded(root: Path | None) -> bool:
-    """Whether no downloaded model is here, but the package's own is."""
+def _first_here(root: Path | None) -> ModelCard | None:
+    """The first downloaded model that is here; None where there is none, but the package's own."""
     from ex4d.depth.nano import available
 
     try:
-        first_available(root)
+        return first_available(root)
     except WeightsError:
-        return available()
-    return False
+        if not available():
+            raise
+        return None
 
 
 def _video_depth_anything(

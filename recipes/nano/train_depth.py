@@ -31,12 +31,15 @@ from depth_data import Ring, SceneFiles, changed, cropped
 from depth_held_out import Best, HeldOut
 from depth_loss import depth_loss
 from depth_rooms import RoomRenderer, TextureBank, layouts, make_textures
+from muon import Muon, divided
 from torch import Tensor, nn
 
 from ex4d.models.depth_network import ClipDepthNetwork
 
 #: Seed of the held-out rooms; training uses others.
 HELD_OUT_ROOMS = 900_001
+#: AdamW's learning rate over Muon's.
+ADAM_SHARE = 0.33
 
 
 def options() -> argparse.Namespace:
@@ -137,16 +140,18 @@ class Learner:
         self.model = model.to(device, memory_format=torch.channels_last).train()
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
         self.parameters, self.averages = list(self.model.parameters()), list(self.ema.parameters())
-        groups = [
-            {"params": [p for p in self.parameters if p.ndim >= 2], "weight_decay": 0.03},
-            {"params": [p for p in self.parameters if p.ndim < 2], "weight_decay": 0.0},
+        inner, outer = divided(self.model)
+        self.opts = [
+            Muon(inner, args.lr, weight_decay=0.03),
+            torch.optim.AdamW(outer, args.lr * ADAM_SHARE, betas=(0.9, 0.99), weight_decay=0.0, fused=True),
         ]
-        self.opt = torch.optim.AdamW(groups, lr=args.lr, betas=(0.9, 0.99), fused=True)
+        self.rates = [opt.param_groups[0]["lr"] for opt in self.opts]
         self.step, self.spent, self.best = 0, 0.0, None
         if (args.out / "state.pt").exists():
             state = torch.load(args.out / "state.pt", map_location=device, weights_only=True)
             self.model.load_state_dict(state["model"]), self.ema.load_state_dict(state["ema"])
-            self.opt.load_state_dict(state["opt"])
+            for opt, kept in zip(self.opts, state["opts"], strict=True):
+                opt.load_state_dict(kept)
             self.step, self.spent, self.best = state["step"], state["spent"], state.get("best")
         self.run = torch.compile(self.model.log_disparity, dynamic=False) if args.compile else self.model.log_disparity
         self.skipped = torch.zeros((), device=device)
@@ -157,15 +162,16 @@ class Learner:
         with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
             guess = self.run(video)
         loss, terms = depth_loss(guess, depth)
-        self.opt.zero_grad(set_to_none=True)
+        for opt in self.opts:
+            opt.zero_grad(set_to_none=True)
         loss.backward()
         return {"loss": loss.detach()} | terms
 
     def learn(self, video: Tensor, depth: Tensor, progress: float) -> None:
         """One step. One that is not finite on any GPU is skipped on all of them, without waiting for the device."""
         curve = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
-        for group in self.opt.param_groups:
-            group["lr"] = self.args.lr * min(1, (self.step + 1) / self.args.warmup) * curve
+        for opt, rate in zip(self.opts, self.rates, strict=True):
+            opt.param_groups[0]["lr"] = rate * min(1, (self.step + 1) / self.args.warmup) * curve
         try:
             terms = self._backward(video, depth)
         except Exception as error:
@@ -182,8 +188,9 @@ class Learner:
                 p.grad.copy_(part.view_as(p))
         norm = nn.utils.clip_grad_norm_(self.parameters, 1.0)
         bad = (~torch.isfinite(norm)).float()
-        self.opt.found_inf = bad  # what the fused optimiser takes from a gradient scaler: leave everything as it is
-        self.opt.step()
+        for opt in self.opts:
+            opt.found_inf = bad  # what the fused optimiser takes from a gradient scaler: leave everything as it is
+            opt.step()
         self.skipped += bad
         with torch.no_grad():
             # the first weights, of the warm-up, are not worth remembering
@@ -201,8 +208,8 @@ class Learner:
         return out | {"skipped": int(self.skipped)} if out else {}
 
     def state(self) -> dict:
-        names = {"model": self.model.state_dict(), "ema": self.ema.state_dict(), "opt": self.opt.state_dict()}
-        return names | {"step": self.step}
+        opts = [opt.state_dict() for opt in self.opts]
+        return {"model": self.model.state_dict(), "ema": self.ema.state_dict(), "opts": opts, "step": self.step}
 
 
 class Clock:

@@ -244,3 +244,56 @@ def test_the_kernel_sees_what_the_plain_loop_sees():
     done = subprocess.run([sys.executable, "-c", KERNEL], env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-800:]
     assert float(done.stdout) <= 0.01
+
+
+def test_orthogonal_steps_have_singular_values_near_one():
+    from muon import orthogonal
+
+    g = torch.Generator().manual_seed(0)
+    for shape in ((3, 8, 20), (2, 20, 8)):
+        values = torch.linalg.svdvals(orthogonal(torch.randn(*shape, generator=g) * 1e-4))
+        assert 0.6 < values.min() and values.max() < 1.3
+
+
+def test_a_batched_step_is_that_of_each_matrix_alone():
+    from muon import MOMENTUM, RMS, Muon, orthogonal
+
+    g = torch.Generator().manual_seed(0)
+    parameters = [torch.nn.Parameter(torch.randn(6, 2, 3, 3, generator=g)) for _ in range(3)]
+    before, momenta = [p.detach().clone() for p in parameters], [torch.zeros(6, 18) for _ in parameters]
+    opt = Muon(parameters, 0.01, weight_decay=0.1)
+    for _ in range(2):
+        grads = [torch.randn(p.shape, generator=g) for p in parameters]
+        for p, grad in zip(parameters, grads, strict=True):
+            p.grad = grad.clone()
+        opt.step()
+        for k, grad in enumerate(grads):
+            flat = grad.flatten(1)
+            momenta[k] = MOMENTUM * momenta[k] + (1 - MOMENTUM) * flat
+            ahead = MOMENTUM * momenta[k] + (1 - MOMENTUM) * flat
+            change = 0.01 * RMS * 18**0.5 * orthogonal(ahead[None])[0]
+            before[k] = before[k] * (1 - 0.01 * 0.1) - change.view_as(before[k])
+    for p, wanted in zip(parameters, before, strict=True):
+        torch.testing.assert_close(p.detach(), wanted)
+
+
+def test_a_step_that_is_not_finite_leaves_weights_and_momentum_as_they_are():
+    from muon import Muon
+
+    p = torch.nn.Parameter(torch.ones(4, 5))
+    opt = Muon([p], 0.01, weight_decay=0.1)
+    p.grad = torch.eye(4, 5)
+    opt.step()
+    kept, momentum = p.detach().clone(), opt.state[p]["momentum"].clone()
+    p.grad, opt.found_inf = torch.full((4, 5), torch.nan), torch.ones(())
+    opt.step()
+    assert torch.equal(p, kept) and torch.equal(opt.state[p]["momentum"], momentum)
+
+
+def test_every_parameter_has_one_optimiser():
+    from muon import divided
+
+    model = ClipDepthNetwork()
+    inner, outer = divided(model)
+    assert len({id(p) for p in inner + outer}) == len(inner) + len(outer) == len(list(model.parameters()))
+    assert sum(p.numel() for p in inner) > 0.9 * sum(p.numel() for p in model.parameters())

@@ -27,14 +27,28 @@ Quality = Literal["draft", "default", "best"]
 
 @dataclass(frozen=True)
 class Level:
-    """What a quality costs: short side in pixels and denoising steps; and how much it is sharpened (`blend.sharpened`)."""
+    """What a quality costs, and what is done to its pictures.
+
+    Attributes:
+        short_px: Short side, pixels.
+        steps: Denoising steps.
+        sharpen: How much it is sharpened (`blend.sharpened`).
+        detail: How much of the seen texture is continued into the holes (`detail.Detail`); 0 leaves that out.
+        finest_px: Texture finer than this is not continued, which is steadier; pixels of the model's size.
+    """
 
     short_px: int
     steps: int
     sharpen: float = 0.0
+    detail: float = 0.0
+    finest_px: float = 0.0
 
 
-LEVELS: dict[str, Level] = {"draft": Level(192, 1), "default": Level(256, 1), "best": Level(256, 8, 0.8)}
+LEVELS: dict[str, Level] = {
+    "draft": Level(192, 1),
+    "default": Level(256, 1, detail=1.1, finest_px=0.9),
+    "best": Level(256, 8, sharpen=0.8, detail=2.0),
+}
 
 #: Frames of one pass; longer clips go through overlapping windows. The model was trained on clips of this length. Both are
 #: 4k + 1, so that shared frames fall into the same latent frames of both windows.
@@ -83,6 +97,7 @@ class Nano:
     ) -> Iterator[VideoClip]:
         """Complete the clip window by window; memory does not grow with its length."""
         from ex4d.generators.blend import composed, drift, sharpened
+        from ex4d.generators.detail import Detail
         from ex4d.generators.wan import WanGenerator, WanSettings
 
         parts = self._parts if self._parts is not None else nano_parts()
@@ -100,6 +115,7 @@ class Nano:
         )
         self._inner = WanGenerator(parts, settings)
         waiting: deque[_Frame] = deque()
+        detail = Detail(self.level.finest_px) if self.level.detail else None
         done = told = 0
 
         def tell(step: int, steps: int | None, what: str) -> None:
@@ -116,6 +132,8 @@ class Nano:
                 frame = waiting.popleft()
                 toned = small + drift(small, frame.small, frame.small_known)
                 toned = sharpened(toned, self.level.sharpen) if self.level.sharpen else toned
+                if detail is not None:
+                    toned = toned + np.float32(self.level.detail) * detail.next(toned, frame.small, frame.small_known)
                 feather_px = FEATHER_SHARE * min(frame.known.shape)
                 frames.append(composed(toned, frame.filled, frame.known, feather_px))
                 done += 1

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ex4d.generators.detail import COLORS, KEYS, Detail, _blur, _features, _Patches
+from ex4d.generators.detail import KEYS, Detail, _drawn, _Patches
+from ex4d.generators.detail_bank import COLORS, blur, features
 
 sides = st.integers(1, 90)
 
@@ -64,7 +65,7 @@ def test_a_soft_hole_gets_the_grain_around_it_and_a_sharp_one_stays():
     known = np.stack([hole(96, 128)] * 2)
     inner = ~cv2.dilate(known[0].astype(np.uint8), np.ones((9, 9))).astype(bool)
     added = run(frames, known, soft(frames))[-1]
-    high = frames[0] - _blur(frames[0].astype(np.float32), 4.0)
+    high = frames[0] - blur(frames[0].astype(np.float32), 4.0)
     assert 0.25 < added[inner].std() / high[inner].std() < 1
     assert run(frames, known)[-1][inner].std() < 0.4 * added[inner].std()
 
@@ -125,11 +126,10 @@ def test_memory_stays_with_the_length():
 def test_drawn_patches_are_those_of_a_plain_loop():
     """Twin: a weighted mean pixel by pixel, for patches on whole pixels."""
     rng = np.random.default_rng(5)
-    detail = Detail()
     place = np.array([[20.0, 18.0], [26.0, 30.0], [50.0, 44.0]])
     pixels = rng.normal(0, 9, (3, 26, 26, 3)).astype(np.float32)
     empty = np.zeros((3, COLORS + 1), np.float32)
-    detail._patches = _Patches(
+    patches = _Patches(
         place, pixels, np.zeros((3, 3)), empty, np.zeros(3), np.array([6.0, 3.0, 6.0]), np.array([0, 0, 4])
     )
     window = np.hanning(26)[1:-1] ** 2
@@ -143,13 +143,13 @@ def test_drawn_patches_are_those_of_a_plain_loop():
                     w = window[i] * window[j] * share
                     total, weight = total + w * patch[i + 1, j + 1], weight + w
             expected[y, x] = total / max(weight, 0.03)
-    np.testing.assert_allclose(detail._drawn((64, 64)), expected, atol=1e-4)
+    np.testing.assert_allclose(_drawn(patches, (64, 64)), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(24, 40), (100, 60)])
 def test_features_are_colours_around_and_height(shape):
     low = np.arange(shape[0] * shape[1] * 3, dtype=np.float32).reshape(*shape, 3)
-    found = _features(low, np.array([[12, 20]]))[0]
+    found = features(low, np.array([[12, 20]]))[0]
     np.testing.assert_array_equal(found[:3], low[12, 20])
     np.testing.assert_array_equal(found[3:6], low[4, 20])
     assert found[15] == pytest.approx(128 * 12 / shape[0])

@@ -12,7 +12,7 @@ from nano_made import publish, tiny_autoencoder, trained
 
 from ex4d.cli.main import main
 from ex4d.errors import Cancelled
-from ex4d.generators.nano import OVERLAP_FRAMES, WINDOW_FRAMES, Nano, nano_parts, small_size
+from ex4d.generators.nano import LEVELS, OVERLAP_FRAMES, WINDOW_FRAMES, Nano, nano_parts, small_size
 from ex4d.io.arrays import write_depth
 from ex4d.io.video import VideoWriter, read_video
 from ex4d.models import embedded
@@ -87,6 +87,15 @@ def test_observed_pixels_keep_their_full_resolution(parts):
     assert frames.shape == clip.color.shape and not clip.mask.all()
     np.testing.assert_array_equal(frames[clip.mask], clip.color[clip.mask])
     np.testing.assert_array_equal(made(clip, quality="draft", parts=parts, seed=1), frames)
+
+
+def test_detail_changes_only_what_was_not_seen_and_chunks_do_not_matter(parts, monkeypatch):
+    clip = render(20, 64, 96)
+    with_detail = made(clip, parts=parts)
+    np.testing.assert_array_equal(made(clip, chunk=7, parts=parts), with_detail)
+    monkeypatch.setitem(LEVELS, "default", replace(LEVELS["default"], detail=0.0))
+    changed = (with_detail != made(clip, parts=parts)).any(axis=-1)
+    assert changed.any() and not (changed & clip.mask).any()
 
 
 def test_what_other_times_of_the_clip_show_is_kept_too(parts):

@@ -239,4 +239,5 @@ def _lacking(detail: np.ndarray, generated: np.ndarray) -> np.ndarray:
 
 def _apart(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Squared distances [len(a), len(b)]."""
-    return ((a[:, None] - b[None]) ** 2).sum(axis=-1)
+    y, x = a[:, None, 0] - b[None, :, 0], a[:, None, 1] - b[None, :, 1]
+    return y * y + x * x

@@ -134,7 +134,7 @@ class Learner:
         self.args, self.device, self.world = args, device, world
         torch.manual_seed(args.seed)
         if args.init:
-            model = ClipDepthNetwork.from_pretrained(args.init, torch_dtype=torch.float32)
+            model = ClipDepthNetwork.from_pretrained(args.init)
         else:
             model = ClipDepthNetwork(**(json.loads(args.network) if args.network else {}))
         self.model = model.to(device, memory_format=torch.channels_last).train()

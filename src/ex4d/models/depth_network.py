@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import torch
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from ex4d.models.embedded import CONFIG, WEIGHTS
 
 
 class Norm(nn.LayerNorm):
@@ -87,8 +91,10 @@ class TokenBlock(nn.Module):
         return x + self.scale2.to(y.dtype) * self.down(F.gelu(self.up(y))), registers
 
 
-class ClipDepthNetwork(ModelMixin, ConfigMixin):
+class ClipDepthNetwork(nn.Module):
     """Video in [-1, 1] to disparity: convolutions at 1/4 and 1/8 of the picture, a transformer at 1/16, and back up.
+
+    Folders are laid out as diffusers' are, but its base class would take two of the seven seconds of a first depth map to import.
 
     Args:
         widths: Channels at 1/4, 1/8 and 1/16 of the picture's size.
@@ -99,7 +105,6 @@ class ClipDepthNetwork(ModelMixin, ConfigMixin):
         registers: Extra tokens of a frame; their mean over the clip carries what all frames share.
     """
 
-    @register_to_config
     def __init__(
         self,
         widths: tuple[int, ...] = (64, 112, 224),
@@ -110,6 +115,14 @@ class ClipDepthNetwork(ModelMixin, ConfigMixin):
         registers: int = 4,
     ) -> None:
         super().__init__()
+        self.config: dict[str, Any] = {
+            "widths": list(widths),
+            "blocks": list(blocks),
+            "decoder_blocks": list(decoder_blocks),
+            "heads": heads,
+            "expand": expand,
+            "registers": registers,
+        }
         a, b, c = widths
         self.stem1 = nn.Conv2d(3, a // 2, 3, stride=2, padding=1)
         self.stem2 = nn.Conv2d(a // 2, a, 3, stride=2, padding=1)
@@ -128,6 +141,32 @@ class ClipDepthNetwork(ModelMixin, ConfigMixin):
         self.head = nn.Conv2d(a, 16, 3, padding=1)
         nn.init.zeros_(self.head.weight), nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
         nn.init.constant_(self.coarse.bias, -1.0)  # type: ignore[arg-type]  # about 2.7 units away
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> ClipDepthNetwork:
+        """A network with random weights; names that begin with an underscore say where the configuration is from."""
+        return cls(**{name: value for name, value in config.items() if not name.startswith("_")})
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> ClipDepthNetwork:
+        """The network of a folder that `save_pretrained` wrote, float32; strict in its keys."""
+        from safetensors.torch import load_file
+
+        model = cls.from_config(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
+        weights = load_file(folder / WEIGHTS)
+        model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+        return model.eval()
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write the configuration and the weights, in their own dtype."""
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        config = {"_class_name": type(self).__name__, **self.config}
+        (folder / CONFIG).write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        save_file(
+            {k: v.contiguous() for k, v in self.state_dict().items()}, folder / WEIGHTS, metadata={"format": "pt"}
+        )
 
     def forward(self, video: Tensor) -> Tensor:
         """video [batch, 3, frames, height, width] with sides divisible by 32, to disparity > 0 [batch, frames, height, width], float32."""

@@ -29,8 +29,9 @@ PARTS = {
     ),
     "depth": (
         "Depth network",
-        "Disparity of every frame up to one scale and shift a clip, consistent over time (`models/depth_network.py`).",
-        "`train_depth.py`: rendered scenes only, with exact depth.",
+        "1/z of every frame up to one scale a clip, consistent over time (`models/depth_network.py`).",
+        "`train_depth.py`: rendered scenes and ray cast rooms with exact depth; half of the rooms' textures are cut from the "
+        "training clips below. No real depth was seen.",
     ),
 }
 #: Always true of this model; `numbers.json` may add more under "limits".

@@ -63,13 +63,39 @@ def test_a_slow_drift_of_the_rim_reaches_into_the_hole():
     assert after < 0.5 * np.abs(generated.astype(int) - filled)[~known].mean()
 
 
-@pytest.mark.parametrize("feather_px", [1.0, 4.0])
-def test_generated_pixels_rise_from_the_fill(feather_px):
+@pytest.mark.parametrize("feather_px", [1.0, 4.0, 9.0])
+def test_generated_pixels_start_with_the_tone_of_the_rim(feather_px):
     filled, known = np.full((9, 40, 3), 100, np.uint8), np.ones((9, 40), bool)
     known[:, 20:] = False
-    row = composed(np.full((9, 40, 3), 200, np.float32), filled, known, feather_px)[4, :, 0].astype(int)
-    assert (row[:20] == 100).all() and (np.diff(row[19:]) >= 0).all() and row[-1] == 200
-    assert np.diff(row).max() <= 100 / feather_px + 1
+    row = composed(np.full((9, 40, 3), 150, np.float32), filled, known, feather_px)[4, :, 0].astype(int)
+    assert (row[:20] == 100).all() and (np.diff(row[19:]) >= 0).all() and row[-1] == 150
+    assert np.diff(row).max() <= 50 / feather_px + 1
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(1.0, 12.0))
+def test_where_the_model_shows_what_was_seen_nothing_spreads_into_the_hole(seed, feather_px):
+    """A hole beside an object: the fill's colours in the hole do not matter, nor does the object's."""
+    rng = np.random.default_rng(seed)
+    filled = rng.integers(0, 256, (24, 32, 3)).astype(np.uint8)
+    known = rng.random((24, 32)) < 0.6
+    generated = filled.astype(np.float32)
+    generated[~known] = 77
+    out = composed(generated, filled, known, feather_px)
+    assert (out[known] == filled[known]).all() and (out[~known] == 77).all()
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_a_part_around_the_hole_is_enough(seed):
+    """Twin: the same picture with a known pixel flipped far away, which makes the part the whole picture."""
+    rng = np.random.default_rng(seed)
+    filled = rng.integers(0, 256, (40, 48, 3)).astype(np.uint8)
+    known = np.ones((40, 48), bool)
+    known[14:24, 16:30] = rng.random((10, 14)) < 0.3
+    generated = rng.uniform(0, 255, (40, 48, 3)).astype(np.float32)
+    far = known.copy()
+    far[0, 0] = far[39, 47] = False
+    small, whole = composed(generated, filled, known, 5.0), composed(generated, filled, far, 5.0)
+    assert np.abs(small[8:30, 10:36].astype(int) - whole[8:30, 10:36]).max() <= 1
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.0, 2.0))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, Float32, Int, UInt8
 
 #: Side of the blocks over which colours are compared: longer than texture, shorter than a hole.
 BLOCK_PX = 16
 #: Scale of the detail that sharpening raises, pixels of the model's size.
 SHARPEN_SIGMA_PX = 1.0
-#: No colour is moved by more levels than this: beyond it generated and observed differ in content, not in tone.
-MAX_DRIFT = 24.0
+#: Half width of the neighbourhood whose known pixels say how generated and observed differ at a rim.
+RIM_PX = 1
+#: No colour is moved by more levels than this, over the picture and right beside a hole: beyond it generated and observed differ in
+#: content, not in tone. At 255 instead of 64 a rim is 0.01 dB worse and no smoother to the eye.
+MAX_DRIFT, MAX_RIM = 24.0, 64.0
 
 
 def drift(
@@ -66,13 +69,16 @@ def composed(
     known: Bool[np.ndarray, "h w"],
     feather_px: float,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Known pixels bit for bit; generated ones, brought up to their size, rise beside them from the fill, which meets them without a seam.
+    """Known pixels bit for bit; generated ones, brought up to their size, meet them without a seam.
+
+    A generated pixel takes over what the nearest known one differs by from the picture generated there, and the less of it the
+    farther away it lies. The picture generated beside an object shows the object too, so its colour does not spread.
 
     Args:
         generated: At the model's size, 0..255.
-        filled: A classical completion; the known pixels are read from here.
+        filled: The known pixels are read from here.
         known: True where `filled` was observed.
-        feather_px: Width of the rise.
+        feather_px: Where the difference has faded.
     """
     import cv2
 
@@ -80,15 +86,30 @@ def composed(
         return filled
     h, w = known.shape
     rows, columns = np.nonzero(~known.all(axis=1))[0], np.nonzero(~known.all(axis=0))[0]
-    part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)  # the rest is known
-    up = cv2.resize(generated, (w, h), interpolation=cv2.INTER_CUBIC)[part]
-    if known.any():
-        distance = cv2.distanceTransform((~known).astype(np.uint8), cv2.DIST_L2, 3)[part]
-        weight = np.minimum(distance / max(feather_px, 1.0), 1)[..., None]
-    else:
-        weight = np.float32(1)
-    base = filled[part].astype(np.float32)
-    mixed = np.rint(base + weight * (up - base)).clip(0, 255).astype(np.uint8)
+    # the rest is known; the nearest known pixels lie right beside this part, and RIM_PX more take part in their means
+    part = _around(rows), _around(columns)
+    up, seen, there = cv2.resize(generated, (w, h), interpolation=cv2.INTER_CUBIC)[part], known[part], filled[part]
+    if seen.any():
+        distance, labels = cv2.distanceTransformWithLabels(
+            (~seen).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+        )
+        nearest = labels.astype(np.intp)
+        differs = _rim_means(np.clip(there - up, -MAX_RIM, MAX_RIM), seen)
+        by_label = np.zeros((int(nearest.max()) + 1, 3), np.float32)
+        by_label[nearest[seen]] = differs[seen]
+        up = up + np.maximum(1 - distance / max(feather_px, 1.0), 0)[..., None] * by_label[nearest]
     out = filled.copy()
-    out[part] = np.where(known[part][..., None], out[part], mixed)
+    out[part] = np.where(seen[..., None], there, np.rint(up).clip(0, 255).astype(np.uint8))
     return out
+
+
+def _around(at: Int[np.ndarray, " n"]) -> slice:
+    return slice(max(int(at[0]) - 1 - RIM_PX, 0), int(at[-1]) + 2 + RIM_PX)
+
+
+def _rim_means(values: Float32[np.ndarray, "h w 3"], known: Bool[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w 3"]:
+    """Means over the known pixels within `RIM_PX`: the grain of one pixel must not become a streak."""
+    import cv2
+
+    size, weight = (2 * RIM_PX + 1,) * 2, known.astype(np.float32)
+    return cv2.blur(values * weight[..., None], size) / np.maximum(cv2.blur(weight, size), 1e-6)[..., None]

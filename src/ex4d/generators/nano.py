@@ -54,8 +54,8 @@ LEVELS: dict[str, Level] = {
 #: 4k + 1, so that shared frames fall into the same latent frames of both windows.
 WINDOW_FRAMES, OVERLAP_FRAMES = 49, 9
 
-#: Width, as a share of the short side, over which generated pixels rise beside observed ones.
-FEATHER_SHARE = 0.012
+#: Width, as a share of the short side, over which generated pixels turn from the tone of observed ones to their own.
+FEATHER_SHARE = 0.024
 
 #: Widest picture that is not scaled down further, long over short side: attention grows with the square of the pixels.
 MAX_ASPECT = 2.4

@@ -14,7 +14,7 @@ from ex4d.train.checkpoints import list_checkpoints, load_weights_only
 from ex4d.train.run import train
 
 SCRIPT = """
-import sys
+import os, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from train_parts import tiny_config
@@ -22,6 +22,10 @@ from ex4d.train.run import make_trainer
 import torch
 mode, data, out, steps = sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]), int(sys.argv[5])
 make_trainer(tiny_config(data, steps=steps, accumulate=2, parallel=mode), out, cpu=True).fit()
+# a process that leaves while the other one still reads its last message makes that one abort
+(out / f"rank-{os.environ['RANK']}").touch()
+while len(list(out.glob("rank-*"))) < 2:
+    time.sleep(0.01)
 torch.distributed.destroy_process_group()
 """
 
@@ -34,8 +38,12 @@ def launch(mode, data, out, steps):
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
     shared |= {"ACCELERATE_USE_CPU": "true"}
     ranks = [{"RANK": str(r), "LOCAL_RANK": str(r)} for r in range(2)]
-    workers = [subprocess.Popen(command, env=os.environ | shared | rank, stderr=subprocess.DEVNULL) for rank in ranks]
-    assert [w.wait(timeout=200) for w in workers] == [0, 0]
+    logs = [out.with_name(f"{mode}-{rank['RANK']}.log") for rank in ranks]
+    workers = []
+    for rank, log in zip(ranks, logs, strict=True):
+        with log.open("w") as stream:
+            workers.append(subprocess.Popen(command, env=os.environ | shared | rank, stderr=stream))
+    assert [w.wait(timeout=200) for w in workers] == [0, 0], "\n".join(log.read_text()[-2000:] for log in logs)
     return load_weights_only(list_checkpoints(out)[-1][1])
 
 

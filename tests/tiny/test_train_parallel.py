@@ -24,7 +24,8 @@ mode, data, out, steps = sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]), int(
 make_trainer(tiny_config(data, steps=steps, accumulate=2, parallel=mode), out, cpu=True).fit()
 # a process that leaves while the other one still reads its last message makes that one abort
 (out / f"rank-{os.environ['RANK']}").touch()
-while len(list(out.glob("rank-*"))) < 2:
+until = time.monotonic() + 60  # the other one may have failed
+while len(list(out.glob("rank-*"))) < 2 and time.monotonic() < until:
     time.sleep(0.01)
 torch.distributed.destroy_process_group()
 """

@@ -12,7 +12,7 @@ SHARPEN_SIGMA_PX = 1.0
 #: Half width of the neighbourhood whose known pixels say how generated and observed differ at a rim.
 RIM_PX = 1
 #: No colour is moved by more levels than this, over the picture and right beside a hole: beyond it generated and observed differ in
-#: content, not in tone. At 255 instead of 64 a rim is 0.01 dB worse and no smoother to the eye.
+#: content, not in tone. Beside a hole, 255 instead of 64 loses 0.006 dB and changes next to nothing else (four validation scenes).
 MAX_DRIFT, MAX_RIM = 24.0, 64.0
 
 

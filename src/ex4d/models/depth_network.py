@@ -94,7 +94,7 @@ class TokenBlock(nn.Module):
 class ClipDepthNetwork(nn.Module):
     """Video in [-1, 1] to disparity: convolutions at 1/4 and 1/8 of the picture, a transformer at 1/16, and back up.
 
-    Folders are laid out as diffusers' are, but its base class would take two of the seven seconds of a first depth map to import.
+    Folders are laid out as diffusers' are; importing its base class would add two seconds to the six of a first clip's depth.
 
     Args:
         widths: Channels at 1/4, 1/8 and 1/16 of the picture's size.

@@ -299,3 +299,46 @@ def test_a_source_without_audio_gives_none(ramp, tmp_path):
     with VideoWriter(tmp_path / "v.mp4", 25, audio_from=ramp) as writer:
         writer.write(np.zeros((3, 16, 16, 3), np.uint8))
     assert not open_video(tmp_path / "v.mp4").has_audio and not writer.notes
+
+
+def test_every_version_of_pyav_opens_picture_and_sound(tmp_path, monkeypatch):
+    """PyAV 19 has no `metadata_errors` any more."""
+    path = write_frames(tmp_path / "v.mkv", grey_frames([7, 8, 9]))
+    real = av.open
+
+    def open_of_19(
+        file,
+        mode=None,
+        format=None,
+        options=None,
+        container_options=None,
+        buffer_size=32768,
+        timeout=None,
+        io_open=None,
+        hwaccel=None,
+    ):
+        return real(file, mode, options=options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(av, "open", open_of_19)
+        patched.setattr(av, "__version__", "19.0.0")
+        assert levels(read_video(path)) == [7, 8, 9]
+        with VideoWriter(tmp_path / "out.mp4", Fraction(25), audio_from=path) as writer:
+            writer.write(read_video(path).frames)
+    assert len(read_video(tmp_path / "out.mp4")) == 3
+
+
+def test_tags_that_are_not_utf8_do_not_matter(tmp_path):
+    path = write_frames(tmp_path / "v.mkv", grey_frames([7, 8]))
+    tagged = tmp_path / "tagged.mkv"
+    with av.open(str(path)) as source, av.open(str(tagged), "w") as container:
+        container.metadata["title"] = "Grune Wiese"
+        stream = container.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                container.mux(packet)
+    data = tagged.read_bytes()
+    assert b"Grune Wiese" in data
+    tagged.write_bytes(data.replace(b"Grune Wiese", "Gr\u00fcne Wiese".encode("latin-1")))
+    assert levels(read_video(tagged)) == [7, 8]

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from ex4d.io.container import open_container
+
 #: Codecs that every MP4 player knows; packets of these are copied.
 COPIED = {"aac", "mp3", "ac3", "eac3", "alac"}
 AAC_BITS_PER_S = 192_000
@@ -24,11 +26,9 @@ class AudioTrack:
     """
 
     def __init__(self, output: Any, source: Path, start_s: float) -> None:
-        import av
-
         self.notes: list[str] = []
         self._output, self._source = output, source
-        self._container: Any = av.open(str(source), metadata_errors="replace")
+        self._container: Any = open_container(source)
         self._stream: Any = self._container.streams.best("audio")
         self._out: Any = None
         self._pending: tuple[float, Any] | None = None

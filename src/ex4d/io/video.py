@@ -17,6 +17,7 @@ import numpy as np
 
 from ex4d.errors import InputError
 from ex4d.io.color import FrameConverter, orientation, oriented
+from ex4d.io.container import open_container
 from ex4d.io.timeline import Timeline, make_timeline
 from ex4d.io.video_writer import VideoWriter
 from ex4d.types import MAX_CHUNK_FRAMES, VideoClip
@@ -253,12 +254,11 @@ def _damaged(path: Path, frames: int) -> InputError:
 
 
 def _open(path: Path) -> tuple[Any, Any]:
-    import av
     from av.error import FFmpegError
     from av.stream import Disposition
 
     try:
-        container = av.open(str(path), metadata_errors="replace")
+        container = open_container(path)
     except (FFmpegError, OSError) as error:
         raise _not_a_video(path, getattr(error, "strerror", None) or error) from error
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]

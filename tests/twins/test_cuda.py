@@ -1,5 +1,8 @@
 """The GPU rasteriser against the torch reference and the CPU, on small cases: in Triton's interpreter where there is no GPU."""
 
+import ast
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -220,3 +223,41 @@ def test_an_empty_mesh_shows_nothing():
     mesh = WatertightMesh(mesh.vertices, mesh.faces[:0], mesh.color, mesh.visible[:0])
     out = rasterizer().draw(mesh, FRONT, K, SIZE_HW)
     assert (out.face_id == -1).all() and np.isinf(out.depth).all() and not out.color.any()
+
+
+def constant_first(sources: list[str]) -> list[str]:
+    """Operations in which a file-level tl.constexpr stands left of what is not a constant."""
+    trees = [ast.parse(source) for source in sources]
+    constants = {
+        node.targets[0].id
+        for tree in trees
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and ast.unparse(node.value).startswith("tl.constexpr(")
+    }
+
+    def fixed(node: ast.expr) -> bool:
+        if isinstance(node, ast.BinOp):
+            return fixed(node.left) and fixed(node.right)
+        return isinstance(node, ast.Constant) or (isinstance(node, ast.Name) and node.id in constants)
+
+    found = []
+    for node in (node for tree in trees for node in ast.walk(tree)):
+        if isinstance(node, ast.BinOp):
+            pair = (node.left, node.right)
+        elif isinstance(node, ast.Compare):
+            pair = (node.left, node.comparators[0])
+        else:
+            continue
+        if isinstance(pair[0], ast.Name) and pair[0].id in constants and not fixed(pair[1]):
+            found.append(ast.unparse(node))
+    return found
+
+
+def test_a_constant_stands_right_of_a_tensor():
+    """Triton 3.7's interpreter makes a constant of `CONSTANT * tensor`, and then takes it for no tensor."""
+    assert constant_first(["JUMP = tl.constexpr(0.1)\n\ndef f(x):\n    return x <= JUMP * x"]) == ["JUMP * x"]
+    sources = [path.read_text() for path in Path(cuda.__file__).parent.rglob("*.py")]
+    assert any("tl.constexpr(" in source for source in sources)
+    assert constant_first(sources) == []

@@ -100,7 +100,7 @@ def close(depth_ptr, source_ptr, row, col, height, width, z, live):
     inside = (row >= 0) & (row < height) & (col >= 0) & (col < width)
     other = tl.load(depth_ptr + row * width + col, mask=inside & live, other=1.0).to(tl.float64)
     other = tl.minimum(tl.maximum(other, tl.load(source_ptr + 6)), tl.load(source_ptr + 7))
-    return inside & (tl.abs(other - z) <= JUMP * tl.minimum(other, z))
+    return inside & (tl.abs(other - z) <= tl.minimum(other, z) * JUMP)
 
 
 @triton.jit

@@ -18,7 +18,7 @@ from ex4d.geometry.mesh_rule import DepthRange, MeshRule
 from ex4d.io.arrays import DepthFile
 from ex4d.io.arrays import open_depth as open_depth_file
 from ex4d.io.atomic import ensure_dir
-from ex4d.io.manifest import content_key, is_done, mark_done, write_manifest
+from ex4d.io.manifest import content_key, is_done, is_torn, mark_done, read_record, record_file, write_manifest
 from ex4d.io.video import VideoSource, VideoWriter, open_video
 from ex4d.pipeline import RenderOptions, chunk_frames, stream_render
 from ex4d.types import CameraPath, DepthClip, Progress, VideoClip
@@ -223,26 +223,20 @@ def check_camera(source: VideoSource, config: RunConfig) -> None:
 
 
 def _stage(result: RunResult, name: str, key: str, work: Callable[[], list[str]]) -> Callable[[], DepthFile]:
-    import json
-
     begin = time.perf_counter()
-    record = result.out / ".stages" / f"{name}.notes.json"
-    if is_done(result.out, name, key):
+    if is_torn(result.out, name):
+        result.note(f"{record_file(result.out, name)} cannot be read, so the {name} stage is made again")
+    record = read_record(result.out, name)
+    if record is not None and is_done(result.out, name, key):
         result.seconds[name] = 0.0
-        if record.is_file():
-            kept = json.loads(record.read_text(encoding="utf-8"))
-            result.details[name] = kept["details"]
-            for note in kept["notes"]:
-                result.note(note)
+        result.details.update(record.details)
+        for note in record.notes:
+            result.note(note)
     else:
-        before = len(result.notes)
+        notes, details = len(result.notes), set(result.details)
         files = work()
-        from ex4d.io.manifest import plain
-
-        ensure_dir(record.parent)
-        kept = {"details": plain(result.details.get(name, {})), "notes": result.notes[before:]}
-        record.write_text(json.dumps(kept), encoding="utf-8")
-        mark_done(result.out, name, key, files)
+        said = {part: value for part, value in result.details.items() if part not in details}
+        mark_done(result.out, name, key, files, result.notes[notes:], said)
         result.seconds[name] = round(time.perf_counter() - begin, 3)
     return lambda: open_depth_file(result.out / DEPTH)
 

@@ -203,14 +203,13 @@ def _embedded() -> Finding:
 def _weights() -> Iterator[Finding]:
     yield _embedded()
     from ex4d.cli.models import weight_sets
-    from ex4d.models.hub import MODELS_DIR_VARIABLE, find_repo
+    from ex4d.models.hub import MODELS_DIR_VARIABLE, find_set
 
     folder = os.environ.get(MODELS_DIR_VARIABLE)
     places = f"${MODELS_DIR_VARIABLE} ({folder or 'not set'}) and the Hugging Face cache"
     found, absent = [], []
     for name, weights in weight_sets().items():
-        here = all(find_repo(repo, None, patterns) is not None for repo, patterns in weights.repos.items())
-        (found if here else absent).append(name)
+        (found if all(find_set(weights, None).values()) else absent).append(name)
     yield Finding("weights", "ok", f"looked for in {places}; found: {', '.join(found) or 'none'}")
     if absent:
         yield Finding("weights", "optional", "not found: " + ", ".join(absent), "ex4d models list")

@@ -55,13 +55,13 @@ def list_models(models: Path | None = None) -> None:
         models: Folder of models, looked at before $EX4D_MODELS and the Hugging Face cache.
     """
     from ex4d.models.embedded import LICENCE, available, megabytes
-    from ex4d.models.hub import find_repo
+    from ex4d.models.hub import find_set
 
     rows = [("name", "size", "here", "use", "licence")]
     size = f"{megabytes() / 1000:.2f} GB" if available() else "0.06 GB"
     rows.append((EMBEDDED, size, "yes" if available() else "no", "generator and depth, in the package", LICENCE))
     for item in weight_sets().values():
-        found = [find_repo(repo, models, patterns) for repo, patterns in item.repos.items()]
+        found = find_set(item, models).values()
         here = "yes" if all(found) else "partly" if any(found) else "no"
         rows.append((item.name, f"{item.gigabytes:.1f} GB", here, item.use, item.licence))
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
@@ -120,7 +120,7 @@ def verify(name: Positional[str], /, models: Path | None = None) -> int:
     """
     from ex4d.cli.shared import progress_bars
     from ex4d.errors import WeightsError
-    from ex4d.models.hub import find_repo, read_checksums
+    from ex4d.models.hub import find_set, read_checksums
     from ex4d.models.hub import verify as check
 
     if name == EMBEDDED:
@@ -130,8 +130,7 @@ def verify(name: Positional[str], /, models: Path | None = None) -> int:
         print(f"{EMBEDDED}: {check_embedded()} files as published ({FOLDER})")
         return 0
     item = _set(name)
-    for repo, patterns in item.repos.items():
-        folder = find_repo(repo, models, patterns)
+    for repo, folder in find_set(item, models).items():
         if folder is None:
             raise WeightsError(
                 f"{repo} is not on this machine",

@@ -46,7 +46,7 @@ from ex4d.generators.text import (
 )
 from ex4d.generators.wan import WanGenerator, WanSettings
 from ex4d.generators.wan_options import Wan14bOptions, parse_size
-from ex4d.models.hub import WAN14B, cache_root, find_repo
+from ex4d.models.hub import WAN14B, cache_root, find_any, find_repo
 
 #: Wan2.1-I2V-14B-480P, for plans made before any file is there.
 CONFIG_14B: dict[str, Any] = {
@@ -159,7 +159,7 @@ class Wan14bFiles:
 
 def find_files(options: Wan14bOptions) -> Wan14bFiles:
     """Weights on this machine, or a WeightsError with the one command that fetches them."""
-    base = options.base or _first_found(WAN14B.bases, options.models)
+    base = options.base or find_any(WAN14B.bases, options.models)
     adapter = options.adapter
     if adapter is None:
         folder = find_repo(WAN14B.adapter_repo, options.models, (WAN14B.adapter_file,))
@@ -186,10 +186,6 @@ def find_files(options: Wan14bOptions) -> Wan14bFiles:
         )
     config = transformer_config(file_shapes(shards), num_heads_beside(folder), str(folder))
     return Wan14bFiles(base, layout, shards, config, adapter)
-
-
-def _first_found(bases: dict[str, tuple[str, ...]], models: Path | None) -> Path | None:
-    return next((found for repo, files in bases.items() if (found := find_repo(repo, models, files))), None)
 
 
 def split_weight(text: str) -> tuple[Path, float]:

@@ -11,7 +11,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ex4d.errors import ResourceError, WeightsError
@@ -36,6 +36,7 @@ class WeightSet:
         gigabytes: Size of the download, as a guide; the exact size is asked from the server.
         licence: Of the weights.
         use: What they are for.
+        instead: Repository -> the repositories and file patterns that a run looks for in its place, best first.
     """
 
     name: str
@@ -43,6 +44,7 @@ class WeightSet:
     gigabytes: float
     licence: str
     use: str
+    instead: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ SETS: dict[str, WeightSet] = {
         WAN14B.gigabytes,
         WAN14B.licence,
         "released EX-4D generation (--preset wan14b)",
+        instead={"Wan-AI/Wan2.1-I2V-14B-480P": WAN14B.bases},
     )
 }
 
@@ -122,6 +125,19 @@ def find_repo(repo: str, models_dir: Path | None, patterns: Iterable[str]) -> Pa
     """A folder that holds at least one file of every pattern, or None."""
     wanted = [p for p in patterns if not p.startswith("LICENSE")]
     return next((p for p in places(repo, models_dir) if all(any(p.glob(pattern)) for pattern in wanted)), None)
+
+
+def find_any(repos: dict[str, tuple[str, ...]], models_dir: Path | None) -> Path | None:
+    """The folder of the first repository that is here, of several that serve the same purpose, or None."""
+    return next((found for repo, files in repos.items() if (found := find_repo(repo, models_dir, files))), None)
+
+
+def find_set(weights: WeightSet, models_dir: Path | None) -> dict[str, Path | None]:
+    """Repository -> the folder that a run would use for it, or None; in any layout that a run takes."""
+    return {
+        repo: find_any(weights.instead.get(repo, {repo: patterns}), models_dir)
+        for repo, patterns in weights.repos.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from ex4d.cameras.keyframes import Key, keyframe_path, sample_keys
 from ex4d.cameras.paths import build_path
-from ex4d.cameras.quaternion import quaternion_from_rotation, rotation_from_quaternion
 from ex4d.cameras.released import RELEASED
 from ex4d.cameras.resolve import make_path, notes
 from ex4d.cameras.splines import se3_exp, se3_log, slerp, spline_poses
@@ -18,6 +17,7 @@ from ex4d.cameras.units import parse_length
 from ex4d.errors import InputError
 from ex4d.geometry.frames import eye_in_world, invert_rigid, rotation_angle_rad, transform_points
 from ex4d.geometry.pinhole import intrinsics, project
+from ex4d.geometry.quaternion import quaternion_from_rotation, rotation_from_quaternion
 from ex4d.types import DepthClip
 
 FPS = Fraction(24)

@@ -27,7 +27,6 @@ import numpy as np
 from jaxtyping import Float64
 
 from ex4d.cameras.easing import ease
-from ex4d.cameras.quaternion import rotation_from_quaternion
 from ex4d.cameras.remap import remap_time
 from ex4d.cameras.rig import rig_delta, rig_poses, rotation
 from ex4d.cameras.splines import constant_speed_times, path_lengths, spline_poses
@@ -36,6 +35,7 @@ from ex4d.cameras.units import parse_length, parse_number
 from ex4d.errors import InputError
 from ex4d.geometry.frames import invert_rigid, look_at, rigid
 from ex4d.geometry.pinhole import focal_px, fov_rad
+from ex4d.geometry.quaternion import rotation_from_quaternion
 from ex4d.types import CameraPath, DepthClip
 
 _KEY_FIELDS = {"at", "orbit", "position", "look_at", "rotation", "roll", "fov", "ease"}

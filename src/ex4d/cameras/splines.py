@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float64
 
-from ex4d.cameras.quaternion import quaternion_from_rotation
 from ex4d.geometry.frames import invert_rigid, rigid, rotation_angle_rad
+from ex4d.geometry.quaternion import quaternion_from_rotation
 
 _SMALL = 1e-7
 

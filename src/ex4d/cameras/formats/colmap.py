@@ -14,9 +14,9 @@ import numpy as np
 
 from ex4d.cameras.formats.base import Format, Probe, ReadOptions, Tracks, one_track, text_number
 from ex4d.cameras.formats.track import CameraTrack, need_intrinsics
-from ex4d.cameras.quaternion import quaternion_from_rotation, rotation_from_quaternion
 from ex4d.errors import InputError
 from ex4d.geometry.frames import rigid
+from ex4d.geometry.quaternion import quaternion_from_rotation, rotation_from_quaternion
 
 #: model -> (id in binary files, number of parameters, how many of them are focal lengths). Later ids exist only in recent
 #: versions. Parameters after the focal lengths and the principal point are distortion.

@@ -15,9 +15,9 @@ import numpy as np
 
 from ex4d.cameras.formats.base import Format, Probe, ReadOptions, Tracks, one_track, text_number
 from ex4d.cameras.formats.track import CameraTrack, invert_affine
-from ex4d.cameras.quaternion import quaternion_from_rotation, rotation_from_quaternion
 from ex4d.errors import InputError
 from ex4d.geometry.frames import rigid
+from ex4d.geometry.quaternion import quaternion_from_rotation, rotation_from_quaternion
 
 _POSE = ("frame", "source_time", "x", "y", "z", "qw", "qx", "qy", "qz")
 _LENS = ("fx", "fy", "cx", "cy", "width", "height")

@@ -28,9 +28,9 @@ from ex4d.cameras.formats.base import (
     tidy_list,
 )
 from ex4d.cameras.formats.track import CameraTrack, focal_over_height, invert_affine
-from ex4d.cameras.quaternion import quaternion_from_rotation, rotation_from_quaternion
 from ex4d.errors import InputError
 from ex4d.geometry.frames import rigid
+from ex4d.geometry.quaternion import quaternion_from_rotation, rotation_from_quaternion
 
 #: The editor's length of a path without usable timestamps, and its server's fps where none is said.
 DEFAULT_SECONDS, DEFAULT_FPS = 3.0, 24.0

@@ -13,8 +13,8 @@ import numpy as np
 
 from ex4d.cameras.formats.base import Format, Probe, ReadOptions, Tracks, number_rows, one_track, tidy
 from ex4d.cameras.formats.track import CameraTrack, invert_affine
-from ex4d.cameras.quaternion import quaternion_from_rotation, rotation_from_quaternion
 from ex4d.geometry.frames import rigid
+from ex4d.geometry.quaternion import quaternion_from_rotation, rotation_from_quaternion
 
 
 def detect(probe: Probe) -> bool:

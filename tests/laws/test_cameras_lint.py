@@ -11,10 +11,10 @@ from ex4d.cameras.formats.track import CameraTrack, track_from_path
 from ex4d.cameras.keyframes import Key, sample_keys
 from ex4d.cameras.lint import lint_file, lint_track
 from ex4d.cameras.resolve import make_path
-from ex4d.cameras.splines import se3_exp
 from ex4d.errors import InputError
 from ex4d.geometry.frames import GL_FROM_CV, invert_rigid, look_at, rigid
 from ex4d.geometry.pinhole import intrinsics
+from ex4d.geometry.rotations import se3_exp
 from ex4d.types import DepthClip
 
 FPS = Fraction(24)

@@ -8,10 +8,10 @@ import pytest
 
 from ex4d.cameras import session as s
 from ex4d.cameras.resolve import make_path
-from ex4d.cameras.splines import se3_exp
 from ex4d.cameras.subject import find_subject
 from ex4d.errors import InputError
 from ex4d.geometry.pinhole import intrinsics
+from ex4d.geometry.rotations import se3_exp
 from ex4d.types import DepthClip
 
 

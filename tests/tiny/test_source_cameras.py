@@ -10,7 +10,7 @@ from ex4d.depth.odometry import Odometry, estimate_cameras
 from ex4d.depth.precomputed import fill_invalid
 from ex4d.geometry.frames import invert_rigid, rigid, transform_points
 from ex4d.geometry.pinhole import intrinsics, project, px_centers, unproject
-from ex4d.geometry.relative import rotation_from_vector
+from ex4d.geometry.rotations import so3_exp
 from ex4d.geometry.similarity import path_length, pose_error
 from ex4d.types import DepthClip, VideoClip
 
@@ -95,7 +95,7 @@ def room_with_a_mover(num_frames=12, size_hw=(240, 320)):
     K = intrinsics(size_hw, 280.0)
     frames, depths, poses = [], [], []
     for t in range(num_frames):
-        pose = rigid(rotation_from_vector(np.array([0.002, 0.012, 0.004]) * t), np.array([-0.03, 0.01, -0.02]) * t)
+        pose = rigid(so3_exp(np.array([0.002, 0.012, 0.004]) * t), np.array([-0.03, 0.01, -0.02]) * t)
         rays = unproject(px_centers(size_hw), np.ones(size_hw), K)
         eye = invert_rigid(pose)[:3, 3]
         direction = rays @ pose[:3, :3]

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from ex4d.cameras.formats.track import CameraTrack, focal_over_height, invert_affine
-from ex4d.cameras.splines import screw
 from ex4d.errors import InputError
 from ex4d.geometry.pinhole import resize_intrinsics
+from ex4d.geometry.rotations import screw
 
 
 def resample_track(track: CameraTrack, num_frames: int) -> CameraTrack:

@@ -16,10 +16,11 @@ from jaxtyping import Float64
 
 from ex4d.cameras.keyframes import Key, sample_keys
 from ex4d.cameras.remap import remap_time
-from ex4d.cameras.splines import screw, se3_exp, spline_poses
+from ex4d.cameras.splines import spline_poses
 from ex4d.cameras.subject import Subject
 from ex4d.errors import InputError
 from ex4d.geometry.frames import invert_rigid
+from ex4d.geometry.rotations import screw, se3_exp
 from ex4d.types import CameraPath
 
 #: Key times closer than this share of the clip are one time.

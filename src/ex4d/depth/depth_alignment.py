@@ -14,7 +14,7 @@ from jaxtyping import Float32, Float64
 
 from ex4d.geometry.frames import transform_points
 from ex4d.geometry.pinhole import project, px_centers, unproject
-from ex4d.geometry.relative import rotation_from_vector
+from ex4d.geometry.rotations import so3_exp
 
 #: Longer side of the grid of points that are compared.
 GRID_SIDE = 160
@@ -90,7 +90,7 @@ def align_surfaces(
         values, vectors = np.linalg.eigh(H)
         step = vectors @ ((vectors.T @ g) / (values + 1e-3 * values[-1] * (values < 1e-4 * values[-1])))
         motion = np.eye(4)
-        motion[:3, :3], motion[:3, 3] = rotation_from_vector(step[:3]), step[3:]
+        motion[:3, :3], motion[:3, 3] = so3_exp(step[:3]), step[3:]
         pose = motion @ pose
         distance = float(np.median(np.abs(residual) / z))
     return pose, overlap, distance

@@ -10,6 +10,7 @@ from jaxtyping import Float64
 
 from ex4d.errors import InputError
 from ex4d.geometry.frames import invert_rigid
+from ex4d.geometry.rotations import slerp
 from ex4d.types import CameraPath
 
 RelativeTo = Literal["source", "world"]
@@ -47,25 +48,5 @@ def poses_at(
     world_from_low, world_from_high = invert_rigid(cam_from_world[low]), invert_rigid(cam_from_world[high])
     world_from_cam = world_from_low.copy()
     world_from_cam[:, :3, 3] += part * (world_from_high[:, :3, 3] - world_from_low[:, :3, 3])
-    turn = np.swapaxes(world_from_low[:, :3, :3], -1, -2) @ world_from_high[:, :3, :3]
-    world_from_cam[:, :3, :3] = world_from_low[:, :3, :3] @ rotation_from_vector(part * rotation_vector(turn))
+    world_from_cam[:, :3, :3] = slerp(world_from_low[:, :3, :3], world_from_high[:, :3, :3], part[:, 0])
     return np.where((part == 0)[:, :, None], cam_from_world[low], invert_rigid(world_from_cam))
-
-
-def rotation_vector(R: Float64[np.ndarray, "*batch 3 3"]) -> Float64[np.ndarray, "*batch 3"]:
-    """Axis times angle in radians (log of SO(3)), for angles below pi; exact to rounding for small ones."""
-    skew = np.stack([R[..., 2, 1] - R[..., 1, 2], R[..., 0, 2] - R[..., 2, 0], R[..., 1, 0] - R[..., 0, 1]], axis=-1)
-    sine = 0.5 * np.linalg.norm(skew, axis=-1)
-    angle = np.arctan2(sine, 0.5 * (np.trace(R, axis1=-2, axis2=-1) - 1))
-    factor = np.where(sine > 1e-9, angle / np.where(sine > 1e-9, 2 * sine, 1), 0.5)
-    return skew * factor[..., None]
-
-
-def rotation_from_vector(v: Float64[np.ndarray, "*batch 3"]) -> Float64[np.ndarray, "*batch 3 3"]:
-    """Rodrigues' formula: exp of so(3)."""
-    angle = np.linalg.norm(v, axis=-1)[..., None, None]
-    zero = np.zeros_like(v[..., 0])
-    x, y, z = v[..., 0], v[..., 1], v[..., 2]
-    rows = [np.stack(row, axis=-1) for row in ([zero, -z, y], [z, zero, -x], [-y, x, zero])]
-    K = np.stack(rows, axis=-2)
-    return np.eye(3) + np.sinc(angle / np.pi) * K + 0.5 * np.sinc(angle / (2 * np.pi)) ** 2 * (K @ K)

@@ -30,9 +30,9 @@ from ex4d.cameras.formats.base import (  # fmt: skip
 )
 from ex4d.cameras.formats.track import CameraTrack, invert_affine, relative_zoom
 from ex4d.cameras.rig import rotation
-from ex4d.cameras.splines import slerp
 from ex4d.errors import InputError
 from ex4d.geometry.frames import rigid
+from ex4d.geometry.rotations import slerp
 
 FPS = Fraction(16)
 NUM_FRAMES = 81

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 from ex4d.errors import InputError
 from ex4d.geometry.frames import eye_in_world, rigid
+from ex4d.geometry.rotations import slerp
 from ex4d.types import CameraPath
 
 
@@ -22,12 +22,8 @@ def with_lead_in(path: CameraPath, num_frames: int) -> CameraPath:
     share = np.arange(num_frames) / num_frames
     share = share * share * (3 - 2 * share)
     first = path.cam_from_world[0]
-    turn, _ = cv2.Rodrigues(np.ascontiguousarray(first[:3, :3]))
-    eye = eye_in_world(first)
-    poses = np.empty((num_frames, 4, 4))
-    for i, s in enumerate(share):
-        R, _ = cv2.Rodrigues(turn * s)
-        poses[i] = rigid(R, -(R @ (eye * s)))
+    R = slerp(np.tile(np.eye(3), (num_frames, 1, 1)), np.tile(first[:3, :3], (num_frames, 1, 1)), share)
+    poses = rigid(R, -(R @ (eye_in_world(first) * share[:, None])[..., None])[..., 0])
     return CameraPath(
         np.concatenate([poses, path.cam_from_world]),
         np.concatenate([np.repeat(path.K[:1], num_frames, axis=0), path.K]),

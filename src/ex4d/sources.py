@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ex4d.depth.precomputed import DepthMaps
+from ex4d.depth.resolve import depth_way
 from ex4d.errors import InputError
 from ex4d.io import arrays
 from ex4d.types import DepthClip, VideoClip, check_rigid
@@ -76,14 +77,9 @@ def depth_of_part(maps: DepthMaps, source: VideoSource) -> DepthMaps:
     )
 
 
-def is_brought(spec: str) -> bool:
-    """Whether a depth option names a file or folder of the user's own."""
-    return Path(spec).exists() and not spec.startswith("plane")
-
-
 def repairs_edges(spec: str, clean: bool | None, reference: bool) -> bool:
     """Whether flying pixels are repaired: as asked; unasked for depth models only, and not in the released behaviour."""
-    return not (is_brought(spec) or spec.startswith("plane") or reference) if clean is None else clean
+    return depth_way(spec) == "model" and not reference if clean is None else clean
 
 
 def placed_depth(
@@ -108,7 +104,7 @@ def placed_depth(
     """
     if repairs_edges(spec, clean, reference):
         clips = with_clean_edges(clips, source)
-    return with_source_cameras(clips, source, source_cameras, result, sensor=is_brought(spec))
+    return with_source_cameras(clips, source, source_cameras, result, sensor=depth_way(spec) == "brought")
 
 
 def write_depth_clips(path: Path, clips: Iterator[DepthClip], source: VideoSource, *, half: bool = False) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ex4d.depth.resolve import depth_way
 from ex4d.errors import InputError
 from ex4d.folder import RenderFolder, RenderWriter
 from ex4d.footage import FileFootage
@@ -132,9 +133,8 @@ def run_stages(
         if get_rasterizer(config.rasterizer).name == "cpu":
             compile_ahead()
     inputs = {"video": video}
-    depth_path = Path(config.depth)
-    if depth_path.exists():
-        inputs["depth"] = depth_path
+    if depth_way(config.depth) == "brought":
+        inputs["depth"] = Path(config.depth)
     if config.source_cameras not in ("static", "estimate"):
         from ex4d.cameras.resolve import camera_file
 

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from ex4d.cli.main import main
+from ex4d.depth.resolve import depth_way, make_depth
+from ex4d.errors import InputError
 from ex4d.io.video import VideoWriter
+from ex4d.sources import repairs_edges
 
 SIZE = (48, 64)
 
@@ -151,3 +154,34 @@ def test_the_licence_table_needs_no_video(capfd):
 def test_no_video(capfd):
     assert main(["depth"]) == 2
     assert "no video" in capfd.readouterr().err
+
+
+def test_options_of_networks_with_a_plane_or_a_file_are_refused(capfd, video, tmp_path):
+    refuses(capfd, video, tmp_path, "--model", "plane", "--steps", 3, says="steps with plane")
+    refuses(capfd, video, tmp_path, "--model", npz(tmp_path, **good()), "--batch", 2, "--device", "cpu", says="batch, device")  # fmt: skip
+    for spec in ("plane", "nano", "zoedepth"):
+        with pytest.raises(InputError, match="bogus"):
+            make_depth(spec, size_hw=SIZE, bogus=1)
+
+
+def test_names_come_before_folders_that_are_called_like_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("nano", "zoedepth", "plane", "auto"):
+        (tmp_path / name).mkdir()
+    np.savez(tmp_path / "plane_depth.npz", **good())
+    ways = {
+        name: depth_way(name)
+        for name in ("nano", "zoedepth", "auto", "plane", "plane:tilt=5", "./nano", "plane_depth.npz", "no")
+    }
+    assert ways == {
+        "nano": "model",
+        "zoedepth": "model",
+        "auto": "model",
+        "plane": "plane",
+        "plane:tilt=5": "plane",
+        "./nano": "brought",
+        "plane_depth.npz": "brought",
+        "no": None,
+    }
+    repaired = {name for name in ways if repairs_edges(name, None, reference=False)}
+    assert repaired == {"nano", "zoedepth", "auto"}, "only what a network makes has flying pixels"

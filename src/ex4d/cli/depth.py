@@ -125,11 +125,13 @@ def _estimator(
     from dataclasses import asdict
 
     from ex4d.depth.cards import MODELS
-    from ex4d.depth.resolve import make_depth
+    from ex4d.depth.resolve import depth_way, make_depth
     from ex4d.sources import open_depth
 
-    more: dict[str, Any] = asdict(options)
-    more["work_dir"] = folder / ".depth"
+    chosen, given = asdict(options), asdict(ModelOptions())
+    more: dict[str, Any] = {name: value for name, value in chosen.items() if value != given[name]}
+    if depth_way(model) == "model":
+        more["work_dir"] = folder / ".depth"
     if prompt is not None:
         more["prompt"] = open_depth(prompt)
     if model in MODELS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -15,8 +16,21 @@ from ex4d.depth.conversion import KINDS, Kind
 from ex4d.depth.intrinsics import Intrinsics, choose_intrinsics
 from ex4d.depth.plane import PlaneDepth, PlaneParameters
 from ex4d.depth.precomputed import DepthMaps, PrecomputedDepth, check_aspect, maps_intrinsics
-from ex4d.depth.resolve_model import is_model_folder, make_model_depth
+from ex4d.depth.resolve_model import is_model_folder, make_model_depth, model_option_names
 from ex4d.errors import InputError
+
+
+def depth_way(spec: str) -> Literal["plane", "model", "brought"] | None:
+    """What a `--depth` option names: a plane, a network, or a file or folder of the user's own; None where it is nothing.
+
+    `plane` and the names of networks come first, then what lies on the disk, so a folder that happens to be called `nano` hides
+    no network; `./nano` is always the folder.
+    """
+    if spec == "plane" or spec.startswith("plane:"):
+        return "plane"
+    if spec in ("auto", "nano") or spec in MODELS or is_model_folder(Path(spec)):
+        return "model"
+    return "brought" if Path(spec).exists() else None
 
 
 def make_depth(
@@ -49,11 +63,20 @@ def make_depth(
         fill_holes: Fill NaN, zero and negative values of a depth file from their neighbours.
         scale: Multiplies the depth of a file.
         open_depth: How a path is opened; the line passes `ex4d.sources.open_depth` (a stage does not open files).
-        model_options: For estimators with a network: see `resolve_model.make_model_depth`. A file and a plane ignore them.
+        model_options: For estimators with a network: see `resolve_model.make_model_depth`. Files and planes have none.
 
     Raises:
-        InputError: An unknown name, a missing file, intrinsics no lens has.
+        InputError: An unknown name, a missing file, an option that the estimator does not have, intrinsics no lens has.
     """
+    way = "brought" if isinstance(spec, DepthMaps) else depth_way(spec)
+    known = model_option_names() if way == "model" else frozenset[str]()
+    if way is not None and (unknown := sorted(set(model_options) - known)):
+        name = spec.name if isinstance(spec, DepthMaps) else spec
+        raise InputError(
+            f"depth option {', '.join(unknown)} with {name}",
+            f"one of {', '.join(sorted(known))}" if known else "a depth model for options of networks",
+            "ex4d depth --help" if known else "leave it out",
+        )
     if kind is not None and kind not in KINDS:
         raise InputError(f"depth kind {kind!r}", "one of " + ", ".join(KINDS), f"--depth-kind {KINDS[0]}")
     chosen = {"K": K, "fov_deg": fov_deg, "metadata": metadata, "reference": preset_reference}
@@ -68,21 +91,16 @@ def make_depth(
         check_aspect(maps, size_hw)
         found = choose_intrinsics(size_hw, model_K=maps_intrinsics(maps, size_hw), **chosen)
         return PrecomputedDepth(maps, found, preset_reference, fill_holes, scale)
-    if spec == "plane" or spec.startswith("plane:"):
+    if way == "plane":
         return PlaneDepth(PlaneParameters.parse(spec), choose_intrinsics(size_hw, **chosen))
     path = Path(spec)
-    if spec in ("auto", "nano") or spec in MODELS or is_model_folder(path):
+    if way == "model":
 
         def choose(model_K: np.ndarray | None) -> Intrinsics:
             return choose_intrinsics(size_hw, model_K=model_K, **chosen)
 
-        try:
-            return make_model_depth(spec, choose, reference=preset_reference, **model_options)  # type: ignore[arg-type]
-        except TypeError as error:
-            if "unexpected keyword" not in str(error):
-                raise
-            raise InputError(f"a depth option that {spec} does not have ({error})", "", "ex4d depth --help") from error
-    if path.exists():
+        return make_model_depth(spec, choose, reference=preset_reference, **model_options)  # type: ignore[arg-type]
+    if way == "brought":
         if open_depth is None:
             raise InputError(f"depth path {spec} without a way to open it", "open_depth=ex4d.sources.open_depth")
         return make_depth(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from typing import Literal
 
@@ -129,6 +130,11 @@ def make_model_depth(
         prompt,
         card,
     )
+
+
+def model_option_names() -> frozenset[str]:
+    """What `make_model_depth` takes besides the name, the intrinsics and the released behaviour."""
+    return frozenset(signature(make_model_depth).parameters) - {"spec", "choose", "reference"}
 
 
 def _first_here(root: Path | None) -> ModelCard | None:

@@ -205,17 +205,17 @@ def clip_depth(
     """Depth of a window: from a file of the whole video, cropped and resized as its frames were, or from a model."""
     if config.depth == "none":
         return None
-    folder = Path(config.depth)
-    if folder.is_dir():
+    from ex4d.depth.resolve import depth_way, make_depth
+
+    way, folder = depth_way(config.depth), Path(config.depth)
+    if way == "brought" and folder.is_dir():
         from ex4d.io.arrays import read_depth
 
         stored = folder / f"{path.stem}.npz"
         if not stored.is_file():
             raise InputError(f"no depth {stored.name} in {folder}", "one NAME.npz per video", "--depth MODEL")
         return fitted(read_depth(stored), first, len(clip), config.size_hw)
-    from ex4d.depth.resolve import make_depth
-
-    options = {} if config.depth.startswith("plane") else {"device": config.device}
+    options = {"device": config.device} if way == "model" else {}
     estimator = make_depth(config.depth, size_hw=clip.size_hw, num_frames=len(clip), **options)  # type: ignore[arg-type]
     (depth,) = list(estimator.estimate([clip], seed=config.seed))
     return depth

@@ -18,15 +18,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from ex4d.depth.crafter_model import CrafterParts
-from ex4d.depth.crafter_windows import Windows
-from ex4d.depth.depth_crafter import DepthCrafterDepth
-from ex4d.depth.frame_model import FrameModel, kind_of
+from ex4d.depth.estimators.crafter_windows import Windows
+from ex4d.depth.estimators.depth_crafter import DepthCrafterDepth
+from ex4d.depth.estimators.frame_model import FrameModel, kind_of
+from ex4d.depth.estimators.preprocess import Preprocess
+from ex4d.depth.estimators.video_depth_anything import KEYFRAMES, VideoDepthAnythingDepth, network_size
 from ex4d.depth.intrinsics import choose_intrinsics
-from ex4d.depth.preprocess import Preprocess
-from ex4d.depth.store import ArrayStore
-from ex4d.depth.vda_model import WINDOW, VideoDepthAnything, released_config
-from ex4d.depth.video_depth_anything import KEYFRAMES, VideoDepthAnythingDepth, network_size
+from ex4d.models.depth.depth_crafter import CrafterParts
+from ex4d.models.depth.video_depth_anything import WINDOW, VideoDepthAnything, released_config
+from ex4d.system.array_store import ArrayStore
 
 #: Constants of OpenAI's CLIP (public).
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)

@@ -12,8 +12,8 @@ import sys
 import time
 from pathlib import Path
 
-from ex4d.evaluate import geometry
-from ex4d.evaluate.scenes import VERSION
+from ex4d.evaluate.rendered import geometry
+from ex4d.scenes.scene import VERSION
 
 
 def main() -> None:

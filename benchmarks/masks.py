@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ex4d.evaluate.scenes import FAMILIES, make_scene
-from ex4d.render.resolve import get_rasterizer
-from ex4d.train.mask_statistics import plot, save_strip, simulate_and_render, statistics, table
-from ex4d.train.mask_truth import overlap_without_slivers, truly_seen
-from ex4d.train.masks import MaskRule, simulate_masks
-from ex4d.train.masks_rendering import rendering_mask
+from ex4d.render.make import get_rasterizer
+from ex4d.scenes.scene import FAMILIES, make_scene
+from ex4d.train.masks.make import MaskRule, simulate_masks
+from ex4d.train.masks.rendering import rendering_mask
+from ex4d.train.masks.truth import overlap_without_slivers, truly_seen
+from ex4d.train.prepare.mask_statistics import plot, save_strip, simulate_and_render, statistics, table
 from ex4d.types import CameraPath, DepthClip
 
 BAR = 0.9

@@ -7,9 +7,9 @@
 
 Rendered scenes never trained on, exact depth, an orbit of 30, 60 and 90 degrees (odd seeds turn left), truth from the same
 cameras. Cases are staged once into CACHE and rivals are scored once; later calls only run the model. Real clips: windows of the
-held-out ones under the masks of those renders. Measures: `ex4d/evaluate/holes.py`, in all holes and in those without what the
+held-out ones under the masks of those renders. Measures: `ex4d/evaluate/metrics/holes.py`, in all holes and in those without what the
 fill copied from other times of the clip. "ceiling" is the truth through the autoencoder. A folder for --weights is laid out
-like `src/ex4d/models/nano` (autoencoder/, transformer/, adapter.safetensors or adapter/adapter.safetensors); no hash is checked.
+like `src/ex4d/models/embedded` (autoencoder/, transformer/, adapter.safetensors or adapter/adapter.safetensors); no hash is checked.
 
 Methods: black, telea, hold, fill, ceiling; draft, default, best; default@4 (4 steps); base, base-best (no adapter).
 """
@@ -48,8 +48,8 @@ from nano_methods import (
 from nano_report import REGIONS, ablation_table, bars, models, names, report
 
 from ex4d.errors import Ex4dError, InputError
-from ex4d.evaluate.scenes import FIRST_TEST_SEED
-from ex4d.io.atomic import ensure_dir, written_whole
+from ex4d.scenes.scene import FIRST_TEST_SEED
+from ex4d.system.atomic import ensure_dir, written_whole
 
 MODELS = ("draft", "default", "best")
 NOISE_SEEDS = (0, 1, 2)
@@ -97,7 +97,7 @@ def one_thread() -> None:
 
 
 def run_ceiling(scoring: Scoring, paths: list[Path], folders: dict[str, Path], device: str) -> None:
-    from ex4d.models.video_autoencoder import VideoAutoencoder
+    from ex4d.models.nano.autoencoder import VideoAutoencoder
 
     for label, folder in folders.items():
         vae = load_strict(VideoAutoencoder, folder).to(device)
@@ -160,12 +160,12 @@ def picture(folder: Path, case: Case, method: str, frames: np.ndarray) -> None:
 
 def folders_of(args: argparse.Namespace) -> dict[str, Path]:
     """Label -> folder of weights: given, else the embedded ones where the package has them."""
-    from ex4d.models import embedded
+    from ex4d.models.embedded import load as embedded
 
     if args.weights:
         missing = [str(f) for f in args.weights if not f.is_dir()]
         if missing:
-            raise InputError(f"no folder {missing[0]}", "a folder laid out like models/nano", "--weights FOLDER")
+            raise InputError(f"no folder {missing[0]}", "a folder laid out like models/embedded", "--weights FOLDER")
         return {f" ({f.name})" if len(args.weights) > 1 else "": f for f in args.weights}
     return {"": embedded.FOLDER} if embedded.available() else {}
 

@@ -20,7 +20,7 @@ for _folder in (ROOT / "src", ROOT / "recipes" / "nano"):
         sys.path.insert(0, str(_folder))
 
 from ex4d.errors import InputError  # noqa: E402
-from ex4d.evaluate.holes import Motion  # noqa: E402
+from ex4d.evaluate.metrics.holes import Motion  # noqa: E402
 from ex4d.types import CameraPath, RenderClip, VideoClip  # noqa: E402
 
 #: Raised when the same seed would be staged differently.
@@ -93,7 +93,7 @@ def load(path: Path) -> Case:
 
 def stage(plan: Plan, seeds: range, clips: Path | None, workers: int) -> tuple[list[Path], list[Path]]:
     """Stage what is missing, one process a scene; returns the paths of rendered and of real cases."""
-    from ex4d.evaluate.scenes import TRAIN_SEEDS
+    from ex4d.scenes.scene import TRAIN_SEEDS
 
     if not len(seeds) or (set(seeds) & set(TRAIN_SEEDS)):
         raise InputError(
@@ -144,10 +144,11 @@ def single_threaded() -> Iterator[None]:
 def _stage_scene(job: tuple[Plan, int]) -> str:
     """All angles of one scene: they share its source video."""
     plan, seed = job
-    from ex4d.evaluate.geometry import family_of
-    from ex4d.evaluate.scenes import make_scene
-    from ex4d.geometry.mesh_rule import MeshRule
-    from ex4d.pipeline import RenderOptions, generate, reconstruct
+    from ex4d.evaluate.rendered.geometry import family_of
+    from ex4d.mesh.rule import MeshRule
+    from ex4d.pipeline.config import RenderOptions
+    from ex4d.pipeline.line import generate, reconstruct
+    from ex4d.scenes.scene import make_scene
     from ex4d.types import DepthClip
 
     size = (plan.px, plan.px)
@@ -225,7 +226,7 @@ def still_background(frames: np.ndarray, holes: np.ndarray) -> tuple[np.ndarray,
 
 
 def _store(path: Path, color, filled, truth, holes, invented) -> None:
-    from ex4d.io.atomic import written_whole
+    from ex4d.system.atomic import written_whole
 
     motion = Motion.of(truth)
     packed = {"holes": holes, "invented": invented, "visible": motion.visible}

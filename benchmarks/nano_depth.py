@@ -4,7 +4,7 @@
     python benchmarks/nano_depth.py --weights FOLDER --scenes 6     # unpublished weights: FOLDER/depth/ or FOLDER itself
 
 Rendered test scenes, families in turn, and the RGB-D window `../shared/videos/seven_scenes` where it is there. One scale and one
-shift of 1/z for the whole clip (`evaluate/depth.py`). Rivals: a vertical ramp, and the same network run on each frame alone.
+shift of 1/z for the whole clip (`evaluate/metrics/depth.py`). Rivals: a vertical ramp, and the same network run on each frame alone.
 Prints which bars are met; writes Markdown and, beside it, JSON.
 """
 
@@ -25,14 +25,14 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from ex4d.depth.align import FlickerMeter
+from ex4d.depth.estimators.nano import NanoDepth, load_nano
 from ex4d.depth.intrinsics import choose_intrinsics
-from ex4d.depth.nano import NanoDepth, load_nano
-from ex4d.depth.odometry import sample_depth
-from ex4d.depth.tracks import PointTracker, to_gray
-from ex4d.evaluate.depth import fitted, ramp, score, unsteadiness
-from ex4d.evaluate.scenes import FAMILIES, FIRST_TEST_SEED, make_scene
-from ex4d.models import embedded
+from ex4d.depth.maps.align import FlickerMeter
+from ex4d.depth.source_cameras.odometry import sample_depth
+from ex4d.evaluate.metrics.depth import fitted, ramp, score, unsteadiness
+from ex4d.models.embedded import load as embedded
+from ex4d.pixels.tracks import PointTracker, to_gray
+from ex4d.scenes.scene import FAMILIES, FIRST_TEST_SEED, make_scene
 from ex4d.types import VideoClip
 
 SEVEN_SCENES = Path(__file__).resolve().parents[1].parent / "shared" / "videos" / "seven_scenes"
@@ -141,7 +141,7 @@ import numpy as np
 from fractions import Fraction
 from pathlib import Path
 from ex4d.depth.intrinsics import choose_intrinsics
-from ex4d.depth.nano import load_nano
+from ex4d.depth.estimators.nano import load_nano
 from ex4d.types import VideoClip
 frames = np.load(sys.argv[2])
 estimator = load_nano(choose_intrinsics(frames.shape[1:3]), folder=Path(sys.argv[1]))

@@ -15,7 +15,7 @@ import numpy as np
 from nano_cases import ROOT, Case, load
 
 from ex4d.errors import InputError, WeightsError
-from ex4d.evaluate.holes import score_holes
+from ex4d.evaluate.metrics.holes import score_holes
 from ex4d.types import Progress, RenderClip, VideoClip
 
 #: Rivals that any model must beat.
@@ -96,7 +96,7 @@ class Model:
     @classmethod
     def parse(cls, name: str) -> Model:
         """From its name; InputError for another."""
-        from ex4d.generators.nano import LEVELS
+        from ex4d.generators.nano.generator import LEVELS
 
         words, _, steps = name.partition("@")
         adapter = not words.startswith("base")
@@ -108,7 +108,7 @@ class Model:
 
     def run(self, parts: Any, case: Case, noise: int) -> np.ndarray:
         """The completed clip."""
-        from ex4d.generators.nano import Nano
+        from ex4d.generators.nano.generator import Nano
 
         nano = Nano(self.quality, self.steps, parts, Stored(case.filled))  # type: ignore[arg-type]
         return np.concatenate([clip.frames for clip in nano.generate([case.render()], seed=noise)])
@@ -119,7 +119,9 @@ def load_strict(cls: Any, folder: Path) -> Any:
     from safetensors.torch import load_file
 
     if not (folder / WEIGHTS_FILE).is_file():
-        raise WeightsError(f"no {WEIGHTS_FILE} in {folder}", "a folder laid out like models/nano", "--weights FOLDER")
+        raise WeightsError(
+            f"no {WEIGHTS_FILE} in {folder}", "a folder laid out like models/embedded", "--weights FOLDER"
+        )
     model = cls.from_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     model.load_state_dict({k: v.float() for k, v in load_file(folder / WEIGHTS_FILE).items()})
     return model.eval().requires_grad_(False)
@@ -133,11 +135,11 @@ def adapter_file(weights: Path) -> Path:
 
 def parts_of(weights: Path, adapter: bool, device: str) -> Any:
     """Parts of the generator from a folder laid out like the embedded one."""
-    from ex4d.generators.checkpoint import load_adapter
-    from ex4d.generators.nano import assembled
-    from ex4d.generators.parts import Lazy
-    from ex4d.generators.transformer import Ex4dTransformer
-    from ex4d.models.video_autoencoder import VideoAutoencoder
+    from ex4d.generators.diffusion.parts import Lazy
+    from ex4d.generators.nano.generator import assembled
+    from ex4d.models.nano.autoencoder import VideoAutoencoder
+    from ex4d.models.wan.files.adapter import load_adapter
+    from ex4d.models.wan.transformer import Ex4dTransformer
 
     return assembled(
         Lazy(lambda: load_strict(Ex4dTransformer, weights / "transformer")),
@@ -152,7 +154,7 @@ def through_autoencoder(vae: Any, truth: np.ndarray, device: str) -> np.ndarray:
     """The true clip encoded and decoded: no completion through this autoencoder can be closer."""
     import torch
 
-    from ex4d.generators.autoencoder import decode_latents, encode_video, padded_length, strides, to_uint8
+    from ex4d.models.wan.autoencoder import decode_latents, encode_video, padded_length, strides, to_uint8
 
     count = padded_length(len(truth), strides(vae)[0])
     whole = np.concatenate([truth, np.repeat(truth[-1:], count - len(truth), axis=0)])
@@ -185,7 +187,7 @@ def kept_file(path: Path, name: str, every: int) -> Path:
 
 def scored_once(path: Path, name: str, every: int, frames: np.ndarray | None = None) -> dict[str, Any]:
     """As `scored`, kept beside the case; kept scores need no frames."""
-    from ex4d.io.atomic import written_whole
+    from ex4d.system.atomic import written_whole
 
     kept = kept_file(path, name, every)
     if kept.is_file():
@@ -208,7 +210,7 @@ def code_hash() -> str:
     """Of the code that decides kept scores."""
     digest = hashlib.sha256()
     for name in ("holes", "image", "consistency"):
-        digest.update((ROOT / "src" / "ex4d" / "evaluate" / f"{name}.py").read_bytes())
+        digest.update((ROOT / "src" / "ex4d" / "evaluate" / "metrics" / f"{name}.py").read_bytes())
     for made in (completed, telea, hold_last, through_autoencoder, scored):
         digest.update(inspect.getsource(made).encode())
     return digest.hexdigest()[:12]

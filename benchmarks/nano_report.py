@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from nano_methods import REGIONS, RIVALS
 
-from ex4d.evaluate.statistics import paired_difference
+from ex4d.evaluate.metrics.statistics import paired_difference
 
 Row = dict[str, Any]
 

@@ -51,9 +51,9 @@ def make_clips(folder: Path) -> None:
     """256.mkv and 720p.mkv with their depth."""
     import cv2
 
-    from ex4d.evaluate.scenes import FAMILIES, make_scene
-    from ex4d.io.arrays import write_depth
-    from ex4d.io.video import VideoWriter
+    from ex4d.io.depth.file import write_depth
+    from ex4d.io.video.read import VideoWriter
+    from ex4d.scenes.scene import FAMILIES, make_scene
     from ex4d.types import DepthClip, VideoClip
 
     scene = make_scene(100_001, FAMILIES[0])

@@ -14,16 +14,16 @@ from typing import cast
 import cv2
 import numpy as np
 
-from ex4d.evaluate.camera import camera_error
-from ex4d.evaluate.distribution import frechet_distance
-from ex4d.evaluate.features import RandomFeatures
-from ex4d.evaluate.masks import mask_score
-from ex4d.evaluate.rendered import true_view
-from ex4d.evaluate.scenes import make_scene
-from ex4d.evaluate.score import Pair, Tools, score_pair
+from ex4d.evaluate.metrics.camera import camera_error
+from ex4d.evaluate.metrics.distribution import frechet_distance
+from ex4d.evaluate.metrics.features import RandomFeatures
+from ex4d.evaluate.metrics.masks import mask_score
+from ex4d.evaluate.protocols.score import Pair, Tools, score_pair
+from ex4d.evaluate.rendered.references import true_view
 from ex4d.geometry.frames import rigid
 from ex4d.render.base import DepthRasterizer
-from ex4d.render.resolve import get_rasterizer
+from ex4d.render.make import get_rasterizer
+from ex4d.scenes.scene import make_scene
 
 SIZE, FRAMES, SEED = (192, 192), 16, 100_003
 PICTURE = ("psnr", "psnr_seen", "psnr_hole", "ssim", "ms_ssim", "gmsd", "flicker", "excess_flicker", "warp_error")

@@ -10,12 +10,12 @@ from fractions import Fraction
 
 import numpy as np
 
-from ex4d.cameras.resolve import make_path
-from ex4d.geometry.mesh_rule import DepthRange, MeshRule
+from ex4d.cameras.make import make_path
 from ex4d.geometry.pinhole import intrinsics
-from ex4d.preview import preview_path, suggest
+from ex4d.mesh.rule import DepthRange, MeshRule
+from ex4d.preview.report import preview_path, suggest
 from ex4d.render.clip import render_clip
-from ex4d.render.resolve import get_rasterizer
+from ex4d.render.make import get_rasterizer
 from ex4d.types import DepthClip, VideoClip
 
 PATHS = ("orbit:20", "orbit:60", "90", "180", "dolly:out=60%", "orbit:yaw=40,pitch=20,in=20%")

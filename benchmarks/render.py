@@ -18,16 +18,16 @@ import numpy as np
 from calibrate import best_ms, best_wall_cpu_ms, bumpy_depth, plain_wall_cpu_ms
 
 from ex4d.geometry.frames import look_at
-from ex4d.geometry.mesh_rule import DepthRange, MeshRule
 from ex4d.geometry.pinhole import intrinsics
+from ex4d.mesh.rule import DepthRange, MeshRule
 from ex4d.mesh.watertight import build_mesh
-from ex4d.render.cpu import CpuRasterizer
+from ex4d.render.cpu.rasterizer import CpuRasterizer
 
 FRAMES = 49
 
 
 def released_pose(cam: int, index: int, radius: float) -> np.ndarray:
-    """cam_from_world of the release's orbit (30, 60, 90: an arc; 180: a lateral ellipse), see `cameras/presets.py`."""
+    """cam_from_world of the release's orbit (30, 60, 90: an arc; 180: a lateral ellipse), see `cameras/words/moves.py`."""
     a = math.radians(360 if cam == 180 else cam) * index / (FRAMES - 1)
     if cam == 180:
         eye = [radius * math.sin(a), 0.2 * radius * (math.cos(a) - 1), 0]

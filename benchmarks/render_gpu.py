@@ -27,12 +27,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ex4d.cameras.resolve import make_path
-from ex4d.geometry.mesh_rule import DepthRange, MeshRule
+from ex4d.cameras.make import make_path
 from ex4d.geometry.pinhole import intrinsics
-from ex4d.render import cuda_launch
-from ex4d.render.cuda import CudaRasterizer, interpreted, visibility_masks
-from ex4d.render.cuda_job import Tuning
+from ex4d.mesh.rule import DepthRange, MeshRule
+from ex4d.render.cuda import launch as cuda_launch
+from ex4d.render.cuda.job import Tuning
+from ex4d.render.cuda.rasterizer import CudaRasterizer, interpreted, visibility_masks
 from ex4d.types import DepthClip
 
 CAMS = ("60", "90", "180")

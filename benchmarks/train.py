@@ -23,9 +23,9 @@ from pathlib import Path
 
 import torch
 
-from ex4d.train.batches import Draw
 from ex4d.train.config import DataConfig, LoopConfig, ModelConfig, TrainConfig
 from ex4d.train.cost import estimate, forward_work, model_sizes
+from ex4d.train.data.batches import Draw
 from ex4d.train.flow import FlowModule, image_condition
 from ex4d.train.loop import Trainer
 from ex4d.train.models import WAN_14B, build_flow_module, checkpoint_activations

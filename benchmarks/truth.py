@@ -12,11 +12,11 @@ import argparse
 from pathlib import Path
 from typing import cast
 
-from ex4d.evaluate import geometry
-from ex4d.evaluate.statistics import paired_difference, summarize
-from ex4d.geometry.mesh_rule import MeshRule
+from ex4d.evaluate.metrics.statistics import paired_difference, summarize
+from ex4d.evaluate.rendered import geometry
+from ex4d.mesh.rule import MeshRule
 from ex4d.render.base import DepthRasterizer
-from ex4d.render.resolve import get_rasterizer
+from ex4d.render.make import get_rasterizer
 
 COLUMNS = {
     "f1": "mask F1",

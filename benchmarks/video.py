@@ -17,7 +17,7 @@ import av
 import psutil
 
 from ex4d import samples
-from ex4d.io.video import open_video
+from ex4d.io.video.read import open_video
 
 FRAMES, CHUNK = 3000, 16
 

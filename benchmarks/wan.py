@@ -53,7 +53,7 @@ def build(
     scene: Scene, quantise: str | None = None, home: str | None = None, planted: bool = False, merge: bool = True
 ):
     """Our denoiser from random weights through the real loader; LoRA merged on the way."""
-    from ex4d.generators.loading import LoadPolicy, build_transformer
+    from ex4d.models.wan.files.loading import LoadPolicy, build_transformer
 
     dtype = torch.bfloat16
     lora = common.random_adapter(scene).update() if merge else None
@@ -65,7 +65,7 @@ def build(
 
 def compiled(model, scene: Scene):
     """Blocks compiled; on a tiny CPU run only traced, which finds graph breaks without a compiler."""
-    from ex4d.generators.streaming import compile_blocks
+    from ex4d.models.wan.fast.streaming import compile_blocks
 
     compile_blocks(model, fullgraph=True, **({"backend": "eager"} if scene.tiny else {}))
     return model
@@ -133,7 +133,7 @@ def part_generate(scene: Scene, out: Path) -> dict[str, Any]:
     A first run compiles. Then the denoiser waits in host memory as a file would, so that the timed run goes through every stage in
     the real order (encoders on the GPU before the denoiser); what is counted is everything but bringing the weights to the GPU.
     """
-    from ex4d.generators.parts import Lazy
+    from ex4d.generators.diffusion.parts import Lazy
 
     generator, record = _generator(scene, "fp8", limit_gib=None)
     clip = _clip(scene)
@@ -227,7 +227,7 @@ def part_variants(scene: Scene, out: Path) -> dict[str, Any]:
         "max-autotune": {"mode": "max-autotune-no-cudagraphs"},
         "coordinate descent": {"options": {"coordinate_descent_tuning": True}},
     }
-    from ex4d.generators.streaming import compile_blocks
+    from ex4d.models.wan.fast.streaming import compile_blocks
 
     for quantise in (None, "fp8"):
         for name, option in options.items():
@@ -245,7 +245,7 @@ def part_variants(scene: Scene, out: Path) -> dict[str, Any]:
 
 def part_vae(scene: Scene, out: Path) -> dict[str, Any]:
     """Milliseconds of encode and decode as they are, with channels last, and compiled; deviation from the plain latents."""
-    from ex4d.generators.autoencoder import decode_latents, encode_video
+    from ex4d.models.wan.autoencoder import decode_latents, encode_video
 
     g = torch.Generator("cpu").manual_seed(0)
     video = torch.rand(1, 3, scene.frames, *scene.size_hw, generator=g).to(scene.device) * 2 - 1
@@ -272,8 +272,8 @@ def part_vae(scene: Scene, out: Path) -> dict[str, Any]:
 
 
 def _mode_model(scene: Scene, mode: str):
-    from ex4d.generators.memory import QUANTISED, STREAMED
-    from ex4d.generators.streaming import stream_blocks
+    from ex4d.generators.diffusion.memory import QUANTISED, STREAMED
+    from ex4d.models.wan.fast.streaming import stream_blocks
 
     streamed = mode in STREAMED
     model = build(scene, QUANTISED.get(mode), "cpu" if streamed else None)  # type: ignore[call-overload]
@@ -294,8 +294,8 @@ def _measure(model, inputs, truth, repeats: int, scene: Scene, dtype=None) -> di
 
 
 def _attach_released(model, adapter) -> None:
-    from ex4d.generators.checkpoint import check_adapter_fits
-    from ex4d.generators.lora import attach_lora, load_lora
+    from ex4d.models.wan.files.adapter import check_adapter_fits
+    from ex4d.models.wan.lora import attach_lora, load_lora
 
     check_adapter_fits(adapter, model)
     attach_lora(model, adapter.config.rank, adapter.config.alpha)
@@ -347,7 +347,7 @@ def _truth(scene: Scene, adapter, planted: bool) -> torch.Tensor:
 
 def _outlier_table(scene: Scene) -> dict[str, dict[str, float]]:
     """Relative error of one linear under several ways to scale 8-bit values, without and with an outlier channel."""
-    from ex4d.generators.float8 import FP8, FP8_MAX, INT8_MAX, fp8_linear, quantise_rows
+    from ex4d.models.wan.fast.float8 import FP8, FP8_MAX, INT8_MAX, fp8_linear, quantise_rows
 
     g = torch.Generator(scene.device).manual_seed(0)
     n = 256 if scene.tiny else 4096
@@ -416,9 +416,10 @@ def _clip(scene: Scene):
 
 def _generator(scene: Scene, mode: str, limit_gib: float | None, streamed: bool = False, text: bool = False):
     """The real generator around random parts, as the preset puts it together."""
-    from ex4d.generators.parts import Lazy, TextEmbeddings, WanParts
-    from ex4d.generators.streaming import stream_blocks
-    from ex4d.generators.wan import WanGenerator
+    from ex4d.generators.diffusion.generator import WanGenerator
+    from ex4d.generators.diffusion.parts import Lazy, WanParts
+    from ex4d.models.wan.fast.streaming import stream_blocks
+    from ex4d.models.wan.text import TextEmbeddings
 
     record: dict[str, Any] = {"mode": mode, "limit_gib": limit_gib}
     width = scene.config["text_dim"]
@@ -456,7 +457,7 @@ def _generator(scene: Scene, mode: str, limit_gib: float | None, streamed: bool 
 
 
 def _generator_run(generator, chunks, steps: int, mode: str = "sequential"):
-    from ex4d.generators.wan import WanGenerator, WanSettings
+    from ex4d.generators.diffusion.generator import WanGenerator, WanSettings
 
     settings = WanSettings(steps=steps, guidance_mode=mode)  # type: ignore[arg-type]
     fresh = WanGenerator(generator.parts, settings)
@@ -518,8 +519,7 @@ def _random_on_host(make, dtype: torch.dtype, scene: Scene):
 def _run_text_encoder(scene: Scene, limit_gib: float | None):
     from transformers import UMT5Config, UMT5EncoderModel
 
-    from ex4d.generators.parts import TextEmbeddings
-    from ex4d.generators.text import encode_tokens, stream_encoder
+    from ex4d.models.wan.text import TextEmbeddings, encode_tokens, stream_encoder
 
     width = scene.config["text_dim"]
     sizes = (
@@ -542,7 +542,7 @@ def _run_text_encoder(scene: Scene, limit_gib: float | None):
 
 
 def _vae_times(generator, scene: Scene) -> dict[str, float]:
-    from ex4d.generators.autoencoder import decode_latents, encode_video
+    from ex4d.models.wan.autoencoder import decode_latents, encode_video
 
     vae = generator.parts.vae.get()
     video = torch.randn(1, 3, scene.frames, *scene.size_hw, device=scene.device)

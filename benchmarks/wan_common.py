@@ -25,10 +25,10 @@ if str(ROOT / "src") not in sys.path:
 
 from diffusers.models.transformers.transformer_wan import WanAttnProcessor  # noqa: E402
 
-from ex4d.generators.checkpoint import Adapter, AdapterConfig  # noqa: E402
-from ex4d.generators.geometry_encoder import GeometryEncoder  # noqa: E402
-from ex4d.generators.lora import LoraUpdate, lora_keys  # noqa: E402
-from ex4d.generators.transformer import Ex4dBlock, Ex4dTransformer  # noqa: E402
+from ex4d.models.wan.files.adapter import Adapter, AdapterConfig  # noqa: E402
+from ex4d.models.wan.geometry_encoder import GeometryEncoder  # noqa: E402
+from ex4d.models.wan.lora import LoraUpdate, lora_keys  # noqa: E402
+from ex4d.models.wan.transformer import Ex4dBlock, Ex4dTransformer  # noqa: E402
 
 GIB = 2**30
 SEED = 7
@@ -163,7 +163,7 @@ def float32_truth(scene: Scene, update: LoraUpdate, planted: bool = False) -> Te
     """The forward in float32 throughout, products included, from the float32 weights plus the exact LoRA update."""
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    from ex4d.generators.loading import LoadPolicy, build_transformer
+    from ex4d.models.wan.files.loading import LoadPolicy, build_transformer
 
     small = {**scene.config, "num_layers": 1}
     names = shapes_of(small)

@@ -27,8 +27,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--tiny", action="store_true")
     args = parser.parse_args()
-    from ex4d.generators import fused
-    from ex4d.generators.float8 import FP8
+    from ex4d.models.wan.fast import fused
+    from ex4d.models.wan.fast.float8 import FP8
 
     scene = Scene(args.tiny)
     device, n, ffn = scene.device, scene.dim, scene.config["ffn_dim"]

@@ -28,8 +28,8 @@ STEPS = 2
 def build(scene: Scene, quantise: str | None, eager: bool):
     from dataclasses import replace
 
-    from ex4d.generators.loading import LoadPolicy, build_transformer
-    from ex4d.generators.streaming import compile_blocks
+    from ex4d.models.wan.fast.streaming import compile_blocks
+    from ex4d.models.wan.files.loading import LoadPolicy, build_transformer
 
     policy = LoadPolicy(scene.device, scene.device, torch.bfloat16, quantise)
     policy = replace(policy, lora=common.random_adapter(scene).update())
@@ -41,8 +41,8 @@ def build(scene: Scene, quantise: str | None, eager: bool):
 
 def run(model, scene: Scene, group) -> tuple[float, torch.Tensor]:
     """(milliseconds a guided step, latents after STEPS)."""
-    from ex4d.generators.denoise import DenoiseInputs, DenoiseSettings, denoise
-    from ex4d.generators.parts import TextEmbeddings
+    from ex4d.generators.diffusion.denoise import DenoiseInputs, DenoiseSettings, denoise
+    from ex4d.models.wan.text import TextEmbeddings
 
     values = scene.inputs()
     noise, y = values["hidden_states"][:, :16].contiguous(), values["hidden_states"][:, 16:].contiguous()
@@ -56,7 +56,7 @@ def run(model, scene: Scene, group) -> tuple[float, torch.Tensor]:
 
 
 def variant(name: str, scene: Scene, quantise: str | None, eager: bool, layout, truth, base_ms, record) -> None:
-    from ex4d.generators.parallel import parallelise
+    from ex4d.models.wan.fast.parallel import parallelise
 
     model = build(scene, quantise, eager)
     try:
@@ -79,7 +79,7 @@ def main() -> int:
     parser.add_argument("--precision", choices=("bf16", "fp8"), default="bf16")
     parser.add_argument("--eager", action="store_true", help="do not compile the blocks")
     args = parser.parse_args()
-    from ex4d.generators.parallel import ParallelLayout, init_distributed
+    from ex4d.models.wan.fast.parallel import ParallelLayout, init_distributed
 
     rank, world = init_distributed()
     if world == 1:

@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 
 import ex4d
-from ex4d.cameras.resolve import make_path
-from ex4d.io.arrays import read_depth
-from ex4d.io.video import read_video
-from ex4d.preview import preview_path, render_picks
-from ex4d.preview_plot import contact_sheet, plot
+from ex4d.cameras.make import make_path
+from ex4d.io.depth.file import read_depth
+from ex4d.io.video.read import read_video
+from ex4d.preview.plot import contact_sheet, plot
+from ex4d.preview.report import preview_path, render_picks
 
 OUT = Path(__file__).parent / "pictures"
 SAMPLES = Path(ex4d.__file__).parent / "samples"

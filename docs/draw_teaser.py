@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from ex4d.cli.main import main as ex4d
-from ex4d.io.video import read_video
+from ex4d.io.video.read import read_video
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "docs" / "images" / "teaser.png"

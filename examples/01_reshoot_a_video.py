@@ -6,8 +6,8 @@ python examples/01_reshoot_a_video.py
 from pathlib import Path
 
 import ex4d
-from ex4d.io.arrays import read_depth
-from ex4d.io.video import VideoWriter, read_video
+from ex4d.io.depth.file import read_depth
+from ex4d.io.video.read import VideoWriter, read_video
 from ex4d.samples import depth_path, video_path
 from ex4d.types import DepthClip, VideoClip
 

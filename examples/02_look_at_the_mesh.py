@@ -5,10 +5,10 @@ python examples/02_look_at_the_mesh.py
 
 from pathlib import Path
 
-from ex4d.geometry.mesh_rule import DepthRange, MeshRule
-from ex4d.io.arrays import read_depth
+from ex4d.io.depth.file import read_depth
 from ex4d.io.mesh import write_glb
-from ex4d.io.video import read_video
+from ex4d.io.video.read import read_video
+from ex4d.mesh.rule import DepthRange, MeshRule
 from ex4d.mesh.watertight import build_mesh
 from ex4d.samples import depth_path, video_path
 

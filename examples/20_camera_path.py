@@ -11,7 +11,7 @@ import numpy as np
 from ex4d.cameras.formats.base import ReadOptions
 from ex4d.cameras.formats.registry import get_format, read_track
 from ex4d.cameras.formats.track import track_from_path
-from ex4d.cameras.resolve import make_path, notes
+from ex4d.cameras.make import make_path, notes
 from ex4d.geometry.pinhole import intrinsics
 from ex4d.types import DepthClip
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import ex4d
-from ex4d.cameras.resolve import make_path
-from ex4d.io.arrays import read_depth
-from ex4d.io.video import read_video
-from ex4d.preview import preview_path, suggest
-from ex4d.preview_plot import terminal_rows
+from ex4d.cameras.make import make_path
+from ex4d.io.depth.file import read_depth
+from ex4d.io.video.read import read_video
+from ex4d.preview.plot import terminal_rows
+from ex4d.preview.report import preview_path, suggest
 
 
 def main() -> None:

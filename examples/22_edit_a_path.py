@@ -6,8 +6,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from ex4d.cameras import session as edit
-from ex4d.cameras.resolve import make_path
+from ex4d.cameras.keys import session as edit
+from ex4d.cameras.make import make_path
 from ex4d.cameras.subject import find_subject
 from ex4d.geometry.pinhole import intrinsics
 from ex4d.types import DepthClip

@@ -36,9 +36,9 @@ def finite(depth):
 
 def train_scene(seed: int, px: int, frames: int, variants: int) -> dict[str, np.ndarray]:
     """Source clip and simulated masks of a training seed."""
-    from ex4d.evaluate.scenes import FAMILIES, TRAIN_SEEDS, make_scene
-    from ex4d.render.cpu import CpuRasterizer
-    from ex4d.train.masks import MaskRule, simulate_masks
+    from ex4d.render.cpu.rasterizer import CpuRasterizer
+    from ex4d.scenes.scene import FAMILIES, TRAIN_SEEDS, make_scene
+    from ex4d.train.masks.make import MaskRule, simulate_masks
 
     if seed not in TRAIN_SEEDS:
         raise SystemExit(f"seed {seed} is not for training")
@@ -56,10 +56,11 @@ def train_scene(seed: int, px: int, frames: int, variants: int) -> dict[str, np.
 def test_scene(seed: int, px: int, frames: int, variants: int) -> dict[str, np.ndarray]:
     """Render, mask and truth of a validation seed at each angle."""
     from ex4d.conditioning.condition import ConditionRule
-    from ex4d.evaluate.scenes import FAMILIES, TRAIN_SEEDS, make_scene
-    from ex4d.pipeline import RenderOptions, reconstruct
-    from ex4d.render.cpu import CpuRasterizer
-    from ex4d.train.masks import MaskRule, eroded
+    from ex4d.pipeline.config import RenderOptions
+    from ex4d.pipeline.line import reconstruct
+    from ex4d.render.cpu.rasterizer import CpuRasterizer
+    from ex4d.scenes.scene import FAMILIES, TRAIN_SEEDS, make_scene
+    from ex4d.train.masks.make import MaskRule, eroded
 
     if seed in TRAIN_SEEDS:
         raise SystemExit(f"seed {seed} is a training seed")

@@ -22,15 +22,15 @@ import torch
 
 from ex4d.conditioning.condition import make_condition
 from ex4d.train.config import DataConfig, LoopConfig, ModelConfig, TrainConfig
-from ex4d.train.encoders import Encoders
+from ex4d.train.data.shards import ShardWriter
 from ex4d.train.flow import denoise, image_condition
-from ex4d.train.masks import SimulatedMask
+from ex4d.train.masks.make import SimulatedMask
 from ex4d.train.mixture import MixtureConfig
 from ex4d.train.objective import ObjectiveConfig
-from ex4d.train.run import make_trainer
-from ex4d.train.samples import condition_sample, make_sample
-from ex4d.train.shards import ShardWriter
+from ex4d.train.prepare.encoders import Encoders
+from ex4d.train.prepare.samples import condition_sample, make_sample
 from ex4d.train.task import trained_parameters, with_weights
+from ex4d.train.train import make_trainer
 
 MIXTURES = {
     "shapes": {"shapes": 1.0},
@@ -48,7 +48,7 @@ def load_autoencoder(folder: Path, device: torch.device):
     """Our small autoencoder or Wan's, by the class its config names; an empty folder name makes a tiny random one (tests)."""
     name = json.loads((folder / "config.json").read_text())["_class_name"]
     if name == "VideoAutoencoder":
-        from ex4d.models.video_autoencoder import VideoAutoencoder as Autoencoder
+        from ex4d.models.nano.autoencoder import VideoAutoencoder as Autoencoder
     else:
         from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan as Autoencoder
     return Autoencoder.from_pretrained(folder).to(device).float().eval()
@@ -123,7 +123,7 @@ def score(trainer, tests: list[dict], encoders: Encoders, steps: int) -> dict[st
                     )  # fmt: skip
 
                 latents = denoise(predict, batch["latents"], task.config.objective.shift, steps)
-                from ex4d.generators.autoencoder import decode_latents, to_uint8
+                from ex4d.models.wan.autoencoder import decode_latents, to_uint8
 
                 video = to_uint8(decode_latents(encoders.vae, latents.float()))
                 hole, truth = ~case[angle]["mask"], case[angle]["truth"]
@@ -136,7 +136,7 @@ def score(trainer, tests: list[dict], encoders: Encoders, steps: int) -> dict[st
 
 def hole_ms_ssim(video: np.ndarray, truth: np.ndarray, hole: np.ndarray) -> float:
     """Multi-scale SSIM whose index maps are averaged over the holes at each scale (mean over every fourth frame)."""
-    from ex4d.evaluate.image import ms_ssim
+    from ex4d.evaluate.metrics.image import ms_ssim
 
     chosen = [t for t in range(1, len(video), 4) if hole[t].any()]
     return float(np.mean([ms_ssim(video[t], truth[t], hole[t], border=True) for t in chosen])) if chosen else math.nan

@@ -12,7 +12,7 @@ PARTS = {
     "autoencoder": (
         "Video autoencoder",
         "16 latent channels, 8x8 in space and 4 in time, the first frame alone; deterministic. Every group of four frames is one "
-        "picture for two-dimensional convolutions (`models/video_autoencoder.py`).",
+        "picture for two-dimensional convolutions (`models/nano/autoencoder.py`).",
         "`train_autoencoder.py`: rendered scenes and the clips below at 160 px; L1, L2 and gradient loss, a patch critic in the last "
         "quarter, averaged weights.",
     ),
@@ -29,7 +29,7 @@ PARTS = {
     ),
     "depth": (
         "Depth network",
-        "1/z of every frame up to one scale a clip, consistent over time (`models/depth_network.py`).",
+        "1/z of every frame up to one scale a clip, consistent over time (`models/depth/nano.py`).",
         "`train_depth.py`: rendered scenes and ray cast rooms with exact depth; half of the rooms' textures are cut from the "
         "training clips below. No real depth was seen.",
     ),
@@ -88,7 +88,7 @@ def _measured(found: dict | None) -> list[str]:
 def _data() -> list[str]:
     clips = json.loads(CLIPS.read_text(encoding="utf-8"))
     lines = [
-        "Rendered scenes of our own (`ex4d.evaluate.scenes`, training seeds only), with exact depth and true second views, and "
+        "Rendered scenes of our own (`ex4d.scenes.scene`, training seeds only), with exact depth and true second views, and "
         f"{len(clips)} permissively licensed clips, scaled to 256 px and cut into shots:",
         "",
         "| clip | licence | seconds | used for |",

@@ -12,7 +12,7 @@ from depth_rooms import NO_HIT, RoomRenderer, TextureBank, trace
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from ex4d.models.depth_network import ClipDepthNetwork
+    from ex4d.models.depth.nano import ClipDepthNetwork
 
 #: How many rays the kernel may see differently (edges, rounding), how far t may be off, relative, and how many may hit the other one of
 #: two surfaces in the same place.

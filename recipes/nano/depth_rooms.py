@@ -157,7 +157,7 @@ def trace(rays: Tensor, prims: Tensor, count: Tensor, plain: bool | None = None)
 # --- textures ---
 def make_textures(count: int, clips: Path | None, seed: int, procedural: int = 120) -> Tensor:
     """[count, 256, 256, 3] in 0..1, linear light, mirror-tiled later: procedural ones and crops of the training clips' frames."""
-    from ex4d.evaluate import scene_textures as tex
+    from ex4d.scenes import textures as tex
 
     rng = np.random.default_rng((20261122, 13, seed))
     real = _crops(clips, count // 2, rng) if clips else []

@@ -53,8 +53,8 @@ def make_scene_file(seed: int, out: Path, px: int, frames: int, views: int) -> N
     """Render one scene and store it."""
     from make_pairs import store
 
-    from ex4d.evaluate.scenes import FAMILIES, TRAIN_SEEDS, make_scene
-    from ex4d.render.resolve import get_rasterizer
+    from ex4d.render.make import get_rasterizer
+    from ex4d.scenes.scene import FAMILIES, TRAIN_SEEDS, make_scene
 
     held_out = seed not in TRAIN_SEEDS
     rng = np.random.default_rng((20261122, 11, seed))

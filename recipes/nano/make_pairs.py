@@ -30,9 +30,10 @@ MAX_YAW_DEG, MAX_PITCH_DEG, MAX_DOLLY = 90.0, 20.0, 0.25
 
 def make_pair(seed: int, out: Path, px: int, frames: int) -> float:
     """Render, reconstruct, fill and store one scene; returns the share of seen pixels."""
-    from ex4d.evaluate.scenes import FAMILIES, TRAIN_SEEDS, make_scene
-    from ex4d.geometry.relative import place_path
-    from ex4d.pipeline import RenderOptions, generate, reconstruct
+    from ex4d.cameras.place import place_path
+    from ex4d.pipeline.config import RenderOptions
+    from ex4d.pipeline.line import generate, reconstruct
+    from ex4d.scenes.scene import FAMILIES, TRAIN_SEEDS, make_scene
 
     if seed not in TRAIN_SEEDS:
         raise SystemExit(f"seed {seed} is not for training; need {TRAIN_SEEDS}")
@@ -46,7 +47,7 @@ def make_pair(seed: int, out: Path, px: int, frames: int) -> float:
     pitch, dolly = rng.uniform(-3, MAX_PITCH_DEG), rng.uniform(-MAX_DOLLY, MAX_DOLLY)
     path = scene.orbit(float(yaw), (px, px), frames)
     if rng.random() < 0.5:
-        from ex4d.cameras.resolve import make_path
+        from ex4d.cameras.make import make_path
 
         words = f"orbit:yaw={yaw:.2f},pitch={pitch:.2f}" + (f" + dolly:in={dolly:.3f}" if rng.random() < 0.3 else "")
         first = type(depth)(depth.depth[:1], depth.K[:1], depth.unit)
@@ -76,7 +77,7 @@ def fill_under(frames: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The classical fill of a video under a simulated mask, as a camera that stands still would see it."""
     from fractions import Fraction
 
-    from ex4d.pipeline import generate
+    from ex4d.pipeline.line import generate
     from ex4d.types import CameraPath, RenderClip, VideoClip
 
     n, h, w = mask.shape

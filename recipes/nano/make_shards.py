@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ex4d.models.video_autoencoder import VideoAutoencoder
+from ex4d.models.nano.autoencoder import VideoAutoencoder
+from ex4d.train.data.shards import ShardWriter
 from ex4d.train.mixture import KINDS
-from ex4d.train.shards import ShardWriter
 
 #: Samples a shard holds.
 SHARD = 64

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from card import model_card
 
 from ex4d.errors import Ex4dError, WeightsError
-from ex4d.models.embedded import ADAPTER, CARD, CONFIG, FOLDER, HASHES, PARTS, WEIGHTS, load_model
+from ex4d.models.embedded.load import ADAPTER, CARD, CONFIG, FOLDER, HASHES, PARTS, WEIGHTS, load_model
 
 #: All published files together, bytes.
 LIMIT_BYTES = 60_000_000
@@ -76,14 +76,14 @@ def publish(out: Path, *, adapter: Path | None = None, numbers: Path | None = No
 def model_class(part: str) -> Any:
     """The class of a published folder."""
     if part == "autoencoder":
-        from ex4d.models.video_autoencoder import VideoAutoencoder
+        from ex4d.models.nano.autoencoder import VideoAutoencoder
 
         return VideoAutoencoder
     if part == "depth":
-        from ex4d.models.depth_network import ClipDepthNetwork
+        from ex4d.models.depth.nano import ClipDepthNetwork
 
         return ClipDepthNetwork
-    from ex4d.generators.transformer import Ex4dTransformer
+    from ex4d.models.wan.transformer import Ex4dTransformer
 
     return Ex4dTransformer
 
@@ -113,7 +113,7 @@ def _stage_adapter(source: Path, staged: Path) -> None:
 
     import torch
 
-    from ex4d.generators.checkpoint import load_adapter, save_adapter
+    from ex4d.models.wan.files.adapter import load_adapter, save_adapter
 
     adapter = load_adapter(source)
     adapter = replace(adapter, config=replace(adapter.config, base="nano/transformer"))
@@ -137,7 +137,7 @@ def _ordered(path: Path) -> None:
 
 def _check(staged: Path) -> dict[str, tuple[int, int]]:
     """Load every part as the package will; part -> (parameters, bytes)."""
-    from ex4d.generators.checkpoint import check_adapter_fits, load_adapter
+    from ex4d.models.wan.files.adapter import check_adapter_fits, load_adapter
 
     loaded: dict[str, Any] = {}
     for part in ("autoencoder", "transformer", "depth"):

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 sys.path.insert(0, str(Path(__file__).parent))
 from clips import VideoPool, read_clips
 
-from ex4d.models.video_autoencoder import VideoAutoencoder
+from ex4d.models.nano.autoencoder import VideoAutoencoder
 
 
 class PatchCritic(nn.Module):

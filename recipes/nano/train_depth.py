@@ -34,7 +34,7 @@ from depth_rooms import RoomRenderer, TextureBank, layouts, make_textures
 from muon import Muon, divided
 from torch import Tensor, nn
 
-from ex4d.models.depth_network import ClipDepthNetwork
+from ex4d.models.depth.nano import ClipDepthNetwork
 
 #: Seed of the held-out rooms; training uses others.
 HELD_OUT_ROOMS = 900_001

@@ -18,14 +18,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ex4d.evaluate import scene_parts as parts
-from ex4d.evaluate import scene_textures as tex
-from ex4d.evaluate.scene_families import Layout
-from ex4d.evaluate.scene_parts import rotation, translation
-from ex4d.evaluate.scene_shading import Light
-from ex4d.evaluate.scenes import Scene, scene_of
 from ex4d.geometry.frames import look_at
 from ex4d.render.base import Rasterizer
+from ex4d.scenes import parts
+from ex4d.scenes import textures as tex
+from ex4d.scenes.families import Layout
+from ex4d.scenes.parts import rotation, translation
+from ex4d.scenes.scene import Scene, scene_of
+from ex4d.scenes.shading import Light
 
 SIZE_HW, NUM_FRAMES, FPS, SEED = (288, 512), 49, Fraction(24), 7
 SAMPLES = Path(__file__).parents[2] / "src" / "ex4d" / "samples"

@@ -19,9 +19,9 @@ _HOME_OF = {
     "WatertightMesh": "ex4d.types",
     "Ex4dError": "ex4d.errors",
     "InputError": "ex4d.errors",
-    "generate": "ex4d.pipeline",
-    "reconstruct": "ex4d.pipeline",
-    "run": "ex4d.pipeline",
+    "generate": "ex4d.pipeline.line",
+    "reconstruct": "ex4d.pipeline.line",
+    "run": "ex4d.pipeline.run",
 }
 
 __all__ = ["__version__", *_HOME_OF]

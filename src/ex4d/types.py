@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int32, UInt8
@@ -206,3 +206,11 @@ class Condition:
 
     color: Float[torch.Tensor, "batch 3 time height width"]
     mask: Float[torch.Tensor, "batch 3 time height width"]
+
+
+#: What the numbers of a map mean. metric: z in metres. relative: z up to one scale. inverse: 1/z up to one scale.
+#: disparity: s/z + t with unknown s > 0 and t (affine-invariant, what most relative models predict).
+DepthKind = Literal["metric", "relative", "inverse", "disparity"]
+
+
+KINDS: tuple[DepthKind, ...] = get_args(DepthKind)

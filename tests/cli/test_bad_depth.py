@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from ex4d.cli.main import main
-from ex4d.depth.resolve import depth_way, make_depth
+from ex4d.depth.make import depth_way, make_depth
 from ex4d.errors import InputError
-from ex4d.io.video import VideoWriter
-from ex4d.sources import repairs_edges
+from ex4d.io.video.read import VideoWriter
+from ex4d.pipeline.depth_stage import repairs_edges
 
 SIZE = (48, 64)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ex4d.cli.main import main
-from ex4d.io.video import VideoWriter
+from ex4d.io.video.read import VideoWriter
 
 
 def write(path, num_frames=4, size=(32, 48)):
@@ -87,7 +87,7 @@ def test_one_line_and_code_2_and_nothing_written(change, line, folders, capsys):
 
 def test_features_of_another_size_are_refused(folders, tmp_path):
     from ex4d.errors import InputError
-    from ex4d.evaluate.distribution import frechet_distance
+    from ex4d.evaluate.metrics.distribution import frechet_distance
 
     with pytest.raises(InputError, match="features of 3 and 4 numbers"):
         frechet_distance(np.zeros((4, 3)), np.zeros((4, 4)))

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from ex4d.cli.main import main
-from ex4d.io.video import VideoWriter
+from ex4d.io.video.read import VideoWriter
 
 FRAMES, H, W = 5, 32, 48
 
@@ -37,8 +37,8 @@ def pair(tmp_path):
 @pytest.fixture
 def base(tmp_path):
     """A base model folder whose shards are headers of a tiny denoiser."""
-    from ex4d.generators.keys import original_key
-    from ex4d.generators.transformer import Ex4dTransformer
+    from ex4d.models.wan.keys import original_key
+    from ex4d.models.wan.transformer import Ex4dTransformer
 
     config = {"num_attention_heads": 1, "attention_head_dim": 24, "in_channels": 36, "text_dim": 8, "freq_dim": 8}
     model = Ex4dTransformer(**config, ffn_dim=16, num_layers=1, image_dim=8, added_kv_proj_dim=24)
@@ -130,7 +130,7 @@ def test_adapter_with_code(capsys, tmp_path, pair, base, monkeypatch):
     ],
 )
 def test_options(capsys, tmp_path, pair, base, args, words):
-    from ex4d.generators.checkpoint import Adapter, AdapterConfig, save_adapter
+    from ex4d.models.wan.files.adapter import Adapter, AdapterConfig, save_adapter
 
     path = tmp_path / "a.safetensors"
     geometry = {

@@ -12,8 +12,8 @@ import pytest
 
 from ex4d.cli.main import main
 from ex4d.errors import WeightsError
-from ex4d.io.video import VideoWriter
-from ex4d.models import embedded
+from ex4d.io.video.read import VideoWriter
+from ex4d.models.embedded import load as embedded
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tiny"))
 from nano_made import RECIPE, publish, tiny_transformer, trained
@@ -197,7 +197,9 @@ def test_the_wheel_holds_the_weights(published):
     """The package data patterns of pyproject.toml take every published file (setuptools globs them in the package's folder)."""
     project = tomllib.loads((RECIPE.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
     patterns = project["tool"]["setuptools"]["package-data"]["ex4d"]
-    of_nano = [pattern.removeprefix("models/nano/") for pattern in patterns if pattern.startswith("models/nano/")]
+    of_nano = [
+        pattern.removeprefix("models/embedded/") for pattern in patterns if pattern.startswith("models/embedded/")
+    ]
     found = {p.relative_to(published).as_posix() for pattern in of_nano for p in published.glob(pattern) if p.is_file()}
     assert found == set(files(published))
     assert all(p.stat().st_mode & 0o044 == 0o044 for p in published.rglob("*") if p.is_file()), "readable for everybody"

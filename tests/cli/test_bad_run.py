@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ex4d.cli.main import main
-from ex4d.io.arrays import write_depth
-from ex4d.io.video import VideoWriter
+from ex4d.io.depth.file import write_depth
+from ex4d.io.video.read import VideoWriter
 from ex4d.types import DepthClip
 
 FRAMES, H, W = 5, 32, 48
@@ -106,7 +106,7 @@ def test_unknown_camera(capsys, tmp_path, video):
 
 
 def test_no_depth(capsys, tmp_path, video, monkeypatch):
-    monkeypatch.setattr("ex4d.stages.default_depth", lambda: "plane")  # a package without its embedded network
+    monkeypatch.setattr("ex4d.pipeline.config.default_depth", lambda: "plane")  # a package without its embedded network
     assert "--depth" in refused(capsys, tmp_path, video)
 
 
@@ -119,7 +119,7 @@ def test_output_folder_is_a_file(capsys, tmp_path, video):
 def test_full_disk(capsys, tmp_path, video, monkeypatch):
     import errno
 
-    import ex4d.io.atomic as atomic
+    import ex4d.system.atomic as atomic
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -168,7 +168,7 @@ def test_a_restart_from_nothing(capsys, tmp_path, clips):
 
 
 def test_a_full_disk_while_preparing(capsys, tmp_path, model, monkeypatch):
-    from ex4d.train.shards import ShardWriter
+    from ex4d.train.data.shards import ShardWriter
 
     write_video(tmp_path / "b.mkv", 6)
 

@@ -8,7 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from ex4d.cli.main import main
-from ex4d.models import hub
+from ex4d.models.hub import catalogue, find
+from ex4d.models.hub import download as hub
 
 REPO = "org/model"
 FILES = {"weights/big.safetensors": bytes(range(256)) * 9000, "config.json": b'{"a": 1}', "other.bin": b"not asked for"}
@@ -70,7 +71,7 @@ def server(monkeypatch, tmp_path):
     for name in ("HF_HUB_CACHE", "EX4D_MODELS", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     patterns = ("weights/*", "config.json")
-    item = hub.WeightSet("toy", {REPO: patterns}, 0.002, "MIT", "a test")
+    item = catalogue.WeightSet("toy", {REPO: patterns}, 0.002, "MIT", "a test")
     monkeypatch.setattr(hub, "SETS", {"toy": item})
     yield server
     server.http.shutdown()
@@ -111,7 +112,7 @@ def test_damage_is_found(server, capsys, tmp_path):
     assert not list((tmp_path / "hf").rglob("*.safetensors*"))
     server.spoil = False
     assert main(["models", "download", "toy", "--yes"]) == 0
-    folder = hub.find_repo(REPO, None, ("weights/*",))
+    folder = find.find_repo(REPO, None, ("weights/*",))
     assert folder is not None and folder.is_relative_to(tmp_path / "hf"), "in the Hugging Face cache, found there"
     big = folder / "weights/big.safetensors"
     data = bytearray(big.read_bytes())

@@ -11,9 +11,10 @@ from safetensors.torch import save_file
 from test_dit_golden import need
 from wan_set import CLIP_HEADS, DIT_HEADS
 
-from ex4d.generators.checkpoint import read_torch
-from ex4d.generators.original import file_shapes
-from ex4d.generators.wan14b import CLIP_FILE, VAE_FILE, make
+from ex4d.generators.wan14b.files import CLIP_FILE, VAE_FILE
+from ex4d.generators.wan14b.generator import make
+from ex4d.models.wan.files.adapter import read_torch
+from ex4d.models.wan.files.original import file_shapes
 from ex4d.types import CameraPath, RenderClip, VideoClip
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from ex4d.cameras.formats.registry import get_format
 from ex4d.cameras.formats.track import track_from_path
-from ex4d.cameras.resolve import make_path
+from ex4d.cameras.make import make_path
 from ex4d.geometry.pinhole import intrinsics
 from ex4d.types import DepthClip
 

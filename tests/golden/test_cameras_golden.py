@@ -8,7 +8,7 @@ import pytest
 
 from ex4d.cameras.formats.base import ReadOptions
 from ex4d.cameras.formats.ex4d_release import read
-from ex4d.cameras.resolve import make_path
+from ex4d.cameras.make import make_path
 from ex4d.geometry.frames import GL_FROM_CV
 from ex4d.geometry.pinhole import fov_rad, intrinsics
 from ex4d.types import DepthClip

@@ -8,8 +8,8 @@ from wan_set import CLIP_HEADS
 
 from ex4d.conditioning.condition import mask_for_vae, released_condition
 from ex4d.conditioning.image import clip_pixels, image_condition, requantised
-from ex4d.generators.checkpoint import MASK_AFFINE, read_torch
-from ex4d.generators.original import load_image_encoder
+from ex4d.models.wan.files.adapter import MASK_AFFINE, read_torch
+from ex4d.models.wan.files.original import load_image_encoder
 
 
 @pytest.fixture(scope="module")

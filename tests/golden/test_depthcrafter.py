@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from ex4d.depth.conversion import released_depth
-from ex4d.depth.crafter_model import embed_frames, load_parts, predict
-from ex4d.depth.crafter_windows import Windows
-from ex4d.depth.depth_crafter import DepthCrafterDepth
+from ex4d.depth.estimators.crafter_windows import Windows
+from ex4d.depth.estimators.depth_crafter import DepthCrafterDepth
 from ex4d.depth.intrinsics import choose_intrinsics
-from ex4d.depth.store import ArrayStore
+from ex4d.models.depth.depth_crafter import embed_frames, load_parts, predict
+from ex4d.system.array_store import ArrayStore
 from ex4d.types import VideoClip
 
 SHARED = Path(os.environ.get("EX4D_SHARED", Path(__file__).parents[3] / "shared"))

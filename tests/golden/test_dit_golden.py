@@ -5,10 +5,10 @@ import pytest
 import torch
 from wan_set import DIT_HEADS
 
-from ex4d.generators.checkpoint import apply_adapter, check_adapter_fits, load_adapter, released_state
-from ex4d.generators.loading import LoadPolicy, build_transformer
-from ex4d.generators.lora import merge_lora
-from ex4d.generators.original import file_shapes, stream_tensors, transformer_config
+from ex4d.models.wan.files.adapter import apply_adapter, check_adapter_fits, load_adapter, released_state
+from ex4d.models.wan.files.loading import LoadPolicy, build_transformer
+from ex4d.models.wan.files.original import file_shapes, stream_tensors, transformer_config
+from ex4d.models.wan.lora import merge_lora
 
 GEOMETRY_TOLERANCE = 1e-6
 DIT_TOLERANCE = 5e-6

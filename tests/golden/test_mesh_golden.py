@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ex4d.geometry.mesh_rule import DepthRange, MeshRule, boundary_ratios, grid_depth, hidden_faces, min_angles_deg
+from ex4d.mesh.rule import DepthRange, MeshRule, boundary_ratios, grid_depth, hidden_faces, min_angles_deg
 from ex4d.mesh.watertight import build_mesh
 
 

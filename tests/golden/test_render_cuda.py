@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ex4d.geometry.mesh_rule import MeshRule
-from ex4d.render.cuda import CudaRasterizer
+from ex4d.mesh.rule import MeshRule
+from ex4d.render.cuda.rasterizer import CudaRasterizer
 from golden.test_render_golden import compare_renders, renders
 
 pytestmark = pytest.mark.gpu

@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ex4d.geometry.mesh_rule import DepthRange, MeshRule
 from ex4d.geometry.pinhole import intrinsics
 from ex4d.mesh import watertight
+from ex4d.mesh.rule import DepthRange, MeshRule
 from ex4d.mesh.watertight import build_mesh
-from ex4d.render import reference
-from ex4d.render.cpu import CpuRasterizer
-from ex4d.render.reference import ReferenceRasterizer
+from ex4d.render import plain as reference
+from ex4d.render.cpu.rasterizer import CpuRasterizer
+from ex4d.render.plain import ReferenceRasterizer
 from ex4d.types import WatertightMesh
 
 OWN_RULE = MeshRule.reference()

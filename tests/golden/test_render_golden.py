@@ -8,12 +8,12 @@ import pytest
 from scipy.ndimage import minimum_filter
 
 from ex4d.geometry.frames import GL_FROM_CV
-from ex4d.geometry.mesh_rule import DepthRange, MeshRule
 from ex4d.geometry.pinhole import intrinsics
+from ex4d.mesh.rule import DepthRange, MeshRule
 from ex4d.mesh.watertight import build_mesh
 from ex4d.render.base import Fragments
 from ex4d.render.clip import render_clip
-from ex4d.render.cpu import CpuRasterizer
+from ex4d.render.cpu.rasterizer import CpuRasterizer
 from ex4d.render.nvdiffrast import clip_from_cam
 from ex4d.types import CameraPath, DepthClip, VideoClip
 

@@ -8,19 +8,13 @@ from wan_set import CLIP_HEADS, DIT_HEADS
 
 from ex4d.conditioning.condition import mask_for_vae
 from ex4d.conditioning.image import clip_pixels, image_condition, requantised
-from ex4d.generators.autoencoder import decode_latents, encode_video, to_uint8
-from ex4d.generators.checkpoint import load_adapter, read_torch
-from ex4d.generators.denoise import DenoiseInputs, DenoiseSettings, denoise
-from ex4d.generators.loading import LoadPolicy, build_transformer
-from ex4d.generators.original import (
-    file_shapes,
-    load_image_encoder,
-    load_vae,
-    stream_tensors,
-    transformer_config,
-)
-from ex4d.generators.parts import TextEmbeddings
-from ex4d.generators.schedule import Ex4dScheduler, flow_sigmas, flow_timesteps
+from ex4d.generators.diffusion.denoise import DenoiseInputs, DenoiseSettings, denoise
+from ex4d.models.wan.autoencoder import decode_latents, encode_video, to_uint8
+from ex4d.models.wan.files.adapter import load_adapter, read_torch
+from ex4d.models.wan.files.loading import LoadPolicy, build_transformer
+from ex4d.models.wan.files.original import file_shapes, load_image_encoder, load_vae, stream_tensors, transformer_config
+from ex4d.models.wan.schedule import Ex4dScheduler, flow_sigmas, flow_timesteps
+from ex4d.models.wan.text import TextEmbeddings
 
 LATENT_TOLERANCE = 5e-5
 GUIDANCE = 5.0

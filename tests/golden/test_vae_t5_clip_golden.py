@@ -7,10 +7,10 @@ from test_dit_golden import need
 from wan_set import CLIP_HEADS
 
 from ex4d.conditioning.image import clip_pixels
-from ex4d.generators.autoencoder import decode_latents, encode_video
-from ex4d.generators.checkpoint import read_torch
-from ex4d.generators.original import load_image_encoder, load_text_encoder, load_vae
-from ex4d.generators.text import encode_tokens
+from ex4d.models.wan.autoencoder import decode_latents, encode_video
+from ex4d.models.wan.files.adapter import read_torch
+from ex4d.models.wan.files.original import load_image_encoder, load_text_encoder, load_vae
+from ex4d.models.wan.text import encode_tokens
 
 CLIP = "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"
 T5 = "models_t5_umt5-xxl-enc-bf16.pth"

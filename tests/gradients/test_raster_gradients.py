@@ -2,7 +2,7 @@
 
 import torch
 
-from ex4d.render.reference import face_weights, rasterize
+from ex4d.render.plain import face_weights, rasterize
 
 K = torch.tensor([[9.0, 0, 4], [0, 9.0, 3], [0, 0, 1]], dtype=torch.float64)
 FACES = torch.tensor([[0, 1, 2], [1, 3, 2]])

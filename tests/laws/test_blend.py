@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ex4d.generators.blend import MAX_DRIFT, composed, drift, sharpened
+from ex4d.generators.nano.blend import MAX_DRIFT, composed, drift, sharpened
 
 sides = st.integers(1, 40)
 

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ex4d.cameras.keyframes import Key, keyframe_path, sample_keys
-from ex4d.cameras.paths import build_path
-from ex4d.cameras.released import RELEASED
-from ex4d.cameras.resolve import make_path, notes
-from ex4d.cameras.splines import spline_poses
+from ex4d.cameras.keys.keyframes import Key, keyframe_path, sample_keys
+from ex4d.cameras.keys.splines import spline_poses
+from ex4d.cameras.make import make_path, notes
 from ex4d.cameras.subject import find_subject
 from ex4d.cameras.units import parse_length
+from ex4d.cameras.words.path import build_path
+from ex4d.cameras.words.released import RELEASED
 from ex4d.errors import InputError
 from ex4d.geometry.frames import eye_in_world, invert_rigid, rotation_angle_rad, transform_points
 from ex4d.geometry.pinhole import intrinsics, project
@@ -281,7 +281,7 @@ def test_bad_words_are_named_with_what_is_close(spec, words):
 
 
 def test_build_path_needs_frames():
-    from ex4d.cameras.language import parse_path
+    from ex4d.cameras.words.language import parse_path
 
     with pytest.raises(InputError, match="at least 1"):
         build_path(parse_path("static"), first=scene(), num_frames=0, fps=FPS)

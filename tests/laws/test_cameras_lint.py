@@ -8,9 +8,9 @@ import pytest
 
 from ex4d.cameras.formats.registry import get_format
 from ex4d.cameras.formats.track import CameraTrack, track_from_path
-from ex4d.cameras.keyframes import Key, sample_keys
-from ex4d.cameras.lint import lint_file, lint_track
-from ex4d.cameras.resolve import make_path
+from ex4d.cameras.keys.keyframes import Key, sample_keys
+from ex4d.cameras.lint.lint import lint_file, lint_track
+from ex4d.cameras.make import make_path
 from ex4d.errors import InputError
 from ex4d.geometry.frames import GL_FROM_CV, invert_rigid, look_at, rigid
 from ex4d.geometry.pinhole import intrinsics

@@ -6,8 +6,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from ex4d.cameras import session as s
-from ex4d.cameras.resolve import make_path
+from ex4d.cameras.keys import session as s
+from ex4d.cameras.make import make_path
 from ex4d.cameras.subject import find_subject
 from ex4d.errors import InputError
 from ex4d.geometry.pinhole import intrinsics

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ex4d.depth.conversion import FAR_OVER_NEAR, DisparityToDepth, released_depth
-from ex4d.depth.edges import clean_edges, flying_pixels
+from ex4d.depth.estimators.plane import PlaneParameters
 from ex4d.depth.intrinsics import choose_intrinsics, default_focal, focal_from_metadata
-from ex4d.depth.plane import PlaneParameters
+from ex4d.depth.maps.edges import clean_edges, flying_pixels
 from ex4d.errors import InputError
 from ex4d.geometry.pinhole import intrinsics, px_centers, unproject
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ex4d.evaluate.depth import fitted, ramp, score, unsteadiness
+from ex4d.evaluate.metrics.depth import fitted, ramp, score, unsteadiness
 from ex4d.geometry.pinhole import intrinsics, px_centers, unproject
 
 SIZE, FRAMES = (40, 56), 5

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ex4d.generators.detail import KEYS, Detail, _drawn, _Patches
-from ex4d.generators.detail_bank import COLORS, blur, features
+from ex4d.generators.nano.detail import KEYS, Detail, _drawn, _Patches
+from ex4d.generators.nano.detail_bank import COLORS, blur, features
 
 sides = st.integers(1, 90)
 

@@ -15,7 +15,7 @@ from ex4d.cameras.formats import blender, colmap_bin, gen3c, trajectorycrafter
 from ex4d.cameras.formats.base import ReadOptions
 from ex4d.cameras.formats.registry import detect, formats, get_format, losses, read_track, read_tracks, split_spec
 from ex4d.cameras.formats.track import CameraTrack, path_from_track, track_from_path
-from ex4d.cameras.resolve import make_path
+from ex4d.cameras.make import make_path
 from ex4d.errors import InputError
 from ex4d.geometry.frames import GL_FROM_CV, invert_rigid
 from ex4d.geometry.pinhole import intrinsics, project

@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from ex4d.evaluate import image
-from ex4d.evaluate.consistency import excess_flicker
-from ex4d.evaluate.holes import Motion, score_holes
+from ex4d.evaluate.metrics import image
+from ex4d.evaluate.metrics.consistency import excess_flicker
+from ex4d.evaluate.metrics.holes import Motion, score_holes
 
 FRAMES, HEIGHT, WIDTH = 5, 48, 64
 

@@ -12,11 +12,12 @@ from hypothesis.extra.numpy import arrays
 
 from ex4d.errors import InputError
 from ex4d.geometry.frames import look_at
-from ex4d.io.arrays import DepthWriter, open_depth, read_cameras, read_depth, write_cameras, write_depth
-from ex4d.io.depth_pictures import read_png16, write_depth_exr, write_png16
-from ex4d.io.exr import _unpacked_runs, read_exr, write_exr
-from ex4d.io.manifest import content_key, file_hash, is_done, mark_done, plain, write_manifest
+from ex4d.io.cameras import read_cameras, write_cameras
+from ex4d.io.depth.exr import _unpacked_runs, read_exr, write_exr
+from ex4d.io.depth.file import DepthWriter, open_depth, read_depth, write_depth
+from ex4d.io.depth.pictures import read_png16, write_depth_exr, write_png16
 from ex4d.io.mesh import read_mesh, write_mesh
+from ex4d.system.manifest import content_key, file_hash, is_done, mark_done, plain, write_manifest
 from ex4d.types import CameraPath, DepthClip, WatertightMesh
 
 depths = st.floats(0.125, 1e4, width=32)

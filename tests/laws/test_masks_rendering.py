@@ -6,12 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ex4d.evaluate.scenes import make_scene
 from ex4d.geometry.frames import eye_in_world
-from ex4d.render.cpu import CpuRasterizer
-from ex4d.train.mask_truth import overlap_without_slivers, truly_seen
-from ex4d.train.masks_rendering import back_surface, closed, opened, rendering_mask
-from ex4d.train.trajectories import FAMILIES, Trajectory, draw_trajectory, first_frame_path
+from ex4d.render.cpu.rasterizer import CpuRasterizer
+from ex4d.scenes.scene import make_scene
+from ex4d.train.masks.rendering import back_surface, closed, opened, rendering_mask
+from ex4d.train.masks.trajectories import FAMILIES, Trajectory, draw_trajectory, first_frame_path
+from ex4d.train.masks.truth import overlap_without_slivers, truly_seen
 from ex4d.types import CameraPath, DepthClip
 
 K = np.array([[100.0, 0, 64], [0, 100, 48], [0, 0, 1]], np.float32)

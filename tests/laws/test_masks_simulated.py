@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ex4d.errors import InputError, ResourceError
-from ex4d.train.masks import MaskRule, eroded, simulate_masks
-from ex4d.train.masks_shapes import shapes_mask
-from ex4d.train.masks_tracking import (
+from ex4d.train.masks.make import MaskRule, eroded, simulate_masks
+from ex4d.train.masks.shapes import shapes_mask
+from ex4d.train.masks.tracking import (
     DenseFlowTracker,
     LucasKanadeTracker,
     covered,

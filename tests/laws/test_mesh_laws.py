@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ex4d.errors import InputError
-from ex4d.geometry.mesh_rule import DepthRange, MeshRule, min_angles_deg, narrow
 from ex4d.geometry.pinhole import intrinsics
+from ex4d.mesh.rule import DepthRange, MeshRule, min_angles_deg, narrow
 from ex4d.mesh.watertight import build_mesh
 from ex4d.render.base import resolve_frame
-from ex4d.render.cpu import CpuRasterizer
+from ex4d.render.cpu.rasterizer import CpuRasterizer
 
 DRAWN = CpuRasterizer(1, identity_law=False)
 sizes = st.tuples(st.integers(1, 12), st.integers(1, 12))

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from ex4d.errors import InputError
-from ex4d.evaluate import image
-from ex4d.evaluate.camera import camera_error, error_where_placed
-from ex4d.evaluate.consistency import excess_flicker, flicker, warp_error
-from ex4d.evaluate.distribution import frechet_distance, frechet_of_moments, kernel_distance
-from ex4d.evaluate.masks import mask_score
-from ex4d.evaluate.statistics import paired_difference, proportion, summarize
+from ex4d.evaluate.metrics import image
+from ex4d.evaluate.metrics.camera import camera_error, error_where_placed
+from ex4d.evaluate.metrics.consistency import excess_flicker, flicker, warp_error
+from ex4d.evaluate.metrics.distribution import frechet_distance, frechet_of_moments, kernel_distance
+from ex4d.evaluate.metrics.masks import mask_score
+from ex4d.evaluate.metrics.statistics import paired_difference, proportion, summarize
 from ex4d.geometry.frames import look_at
 
 

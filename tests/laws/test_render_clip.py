@@ -7,12 +7,12 @@ import pytest
 
 from ex4d.errors import InputError, ResourceError
 from ex4d.geometry.frames import look_at
-from ex4d.geometry.mesh_rule import DepthRange, MeshRule
 from ex4d.geometry.pinhole import intrinsics
+from ex4d.mesh.rule import DepthRange, MeshRule
 from ex4d.mesh.watertight import build_mesh
 from ex4d.render.clip import render_clip
-from ex4d.render.cpu import CpuRasterizer
-from ex4d.render.resolve import get_rasterizer
+from ex4d.render.cpu.rasterizer import CpuRasterizer
+from ex4d.render.make import get_rasterizer
 from ex4d.types import CameraPath, DepthClip, VideoClip
 
 SIZE = (24, 32)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from ex4d.errors import InputError
-from ex4d.evaluate.scenes import DEPTH_TOLERANCE, FAMILIES, FIRST_TEST_SEED, make_scene
 from ex4d.geometry.frames import invert_rigid
 from ex4d.geometry.pinhole import px_centers, unproject
-from ex4d.render.cpu import CpuRasterizer
+from ex4d.render.cpu.rasterizer import CpuRasterizer
+from ex4d.scenes.scene import DEPTH_TOLERANCE, FAMILIES, FIRST_TEST_SEED, make_scene
 
 SIZE = (64, 64)
 RASTERIZER = CpuRasterizer()

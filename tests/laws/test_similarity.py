@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ex4d.cameras.place import place_path
 from ex4d.errors import InputError
 from ex4d.geometry.frames import eye_in_world, invert_rigid, rigid, transform_points
-from ex4d.geometry.relative import place_path, poses_at
+from ex4d.geometry.poses import poses_at
 from ex4d.geometry.rotations import so3_exp, so3_log
 from ex4d.geometry.similarity import (
     Similarity,

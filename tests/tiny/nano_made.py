@@ -5,11 +5,11 @@ from pathlib import Path
 
 import torch
 
-from ex4d.generators.checkpoint import Adapter, AdapterConfig, save_adapter
-from ex4d.generators.geometry_encoder import GeometryEncoder
-from ex4d.generators.lora import target_modules
-from ex4d.generators.transformer import Ex4dTransformer
-from ex4d.models.video_autoencoder import VideoAutoencoder
+from ex4d.models.nano.autoencoder import VideoAutoencoder
+from ex4d.models.wan.files.adapter import Adapter, AdapterConfig, save_adapter
+from ex4d.models.wan.geometry_encoder import GeometryEncoder
+from ex4d.models.wan.lora import target_modules
+from ex4d.models.wan.transformer import Ex4dTransformer
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "nano"
 SIZES = {"num_attention_heads": 2, "attention_head_dim": 12, "in_channels": 12, "out_channels": 4, "text_dim": 8}

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ex4d.depth.align import TemporalAligner
-from ex4d.depth.flow_filter import filter_along_flow
-from ex4d.depth.given_cameras import rescaled, scale_to_cameras, scale_to_points
-from ex4d.depth.parallax import depth_ratio_from_parallax
-from ex4d.depth.tracks import to_gray
+from ex4d.depth.maps.align import TemporalAligner
+from ex4d.depth.maps.flow_filter import filter_along_flow
+from ex4d.depth.source_cameras.given import rescaled, scale_to_cameras, scale_to_points
+from ex4d.depth.source_cameras.parallax import depth_ratio_from_parallax
 from ex4d.errors import InputError
+from ex4d.pixels.tracks import to_gray
 from ex4d.types import DepthClip, VideoClip
 
 sys.path.insert(0, str(Path(__file__).parent))

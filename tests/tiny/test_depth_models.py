@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from ex4d.depth.preprocess import Preprocess
-from ex4d.depth.resolve import make_depth
+from ex4d.depth.estimators.preprocess import Preprocess
+from ex4d.depth.make import make_depth
 from ex4d.errors import InputError, WeightsError
 from ex4d.types import VideoClip
 
@@ -72,7 +72,7 @@ def test_depth_pro_gives_its_focal_length_unless_the_user_knows_better(models, c
 
 
 def test_a_prompt_sets_the_metres(models, clips):
-    from ex4d.depth.precomputed import DepthMaps
+    from ex4d.depth.estimators.given import DepthMaps
 
     prompt = np.linspace(2, 3, 5 * 12 * 16, dtype=np.float32).reshape(5, 12, 16)
     more = {"prompt": DepthMaps.of(prompt), "align": False, "models_dir": models}
@@ -122,7 +122,7 @@ def test_auto_takes_the_first_permissive_model(models, clips, monkeypatch, tmp_p
     assert make_depth("auto", size_hw=SIZE, models_dir=models).name == "depth-anything-v2-small"
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.delenv("EX4D_MODELS", raising=False)
-    monkeypatch.setattr("ex4d.models.embedded.FOLDER", tmp_path)  # as if the package came without its own
+    monkeypatch.setattr("ex4d.models.embedded.load.FOLDER", tmp_path)  # as if the package came without its own
     with pytest.raises(WeightsError, match="ex4d models download video-depth-anything-small"):
         make_depth("auto", size_hw=SIZE, models_dir=tmp_path)
 

@@ -10,20 +10,20 @@ import torch
 
 from ex4d.cli.main import main
 from ex4d.errors import InputError, ResourceError, WeightsError
-from ex4d.evaluate import geometry
-from ex4d.evaluate.camera import PnpEstimator, error_where_placed
-from ex4d.evaluate.features import load_features, read_features
-from ex4d.evaluate.loaders import find_outputs
-from ex4d.evaluate.lpips import ALEX, VGG, Lpips
-from ex4d.evaluate.protocol import load_protocol, protocol_names
-from ex4d.evaluate.rendered import make_references
-from ex4d.evaluate.run import Options, evaluate_folders
-from ex4d.evaluate.scenes import make_scene
-from ex4d.evaluate.score import Tools
-from ex4d.evaluate.study import analyse_study, make_study, study_table
-from ex4d.evaluate.vbench import run_vbench
-from ex4d.io.video import VideoWriter, read_video
-from ex4d.render.cpu import CpuRasterizer
+from ex4d.evaluate.metrics.camera import PnpEstimator, error_where_placed
+from ex4d.evaluate.metrics.features import load_features, read_features
+from ex4d.evaluate.metrics.lpips import ALEX, VGG, Lpips
+from ex4d.evaluate.metrics.vbench import run_vbench
+from ex4d.evaluate.protocols.folders import Options, evaluate_folders
+from ex4d.evaluate.protocols.loaders import find_outputs
+from ex4d.evaluate.protocols.protocol import load_protocol, protocol_names
+from ex4d.evaluate.protocols.score import Tools
+from ex4d.evaluate.rendered import geometry
+from ex4d.evaluate.rendered.references import make_references
+from ex4d.evaluate.study.study import analyse_study, make_study, study_table
+from ex4d.io.video.read import VideoWriter, read_video
+from ex4d.render.cpu.rasterizer import CpuRasterizer
+from ex4d.scenes.scene import make_scene
 from ex4d.types import VideoClip
 
 RASTERIZER = CpuRasterizer()
@@ -32,7 +32,7 @@ SIZE = 48
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch):
-    monkeypatch.setattr("ex4d.evaluate.run.MANY_RESAMPLES", 8)
+    monkeypatch.setattr("ex4d.evaluate.protocols.folders.MANY_RESAMPLES", 8)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_two_systems_are_scored_and_ranked_and_a_second_run_reads_what_was_kept(
         assert mild["n"] == 4 and mild["resolution"] == f"{SIZE}x{SIZE}"
     assert rows["mild", "30", "psnr"]["low"] <= rows["mild", "30", "psnr"]["mean"] <= rows["mild", "30", "psnr"]["high"]
 
-    monkeypatch.setattr("ex4d.evaluate.run._score", lambda *_: pytest.fail("scored again"))
+    monkeypatch.setattr("ex4d.evaluate.protocols.folders._score", lambda *_: pytest.fail("scored again"))
     again = evaluate_folders(load_protocol("rendered"), systems, tmp_path, options)
     assert {k: v["mean"] for k, v in table(again).items()} == {k: v["mean"] for k, v in rows.items()}
 

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ex4d.generators.fill import Fill
-from ex4d.generators.pull_push import pull_push
-from ex4d.pipeline import RenderOptions, generate, reconstruct
+from ex4d.generators.fill.fill import Fill
+from ex4d.generators.fill.pull_push import pull_push
+from ex4d.pipeline.config import RenderOptions
+from ex4d.pipeline.line import generate, reconstruct
 from ex4d.types import DepthClip, VideoClip
 
 H, W, FRAMES = 48, 64, 13

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from ex4d.cli.main import main
-from ex4d.folder import RenderFolder
-from ex4d.io.arrays import open_depth, write_depth
-from ex4d.io.video import VideoWriter, read_video
-from ex4d.pipeline import RenderOptions, generate, reconstruct
-from ex4d.stages import RunConfig, run_stages
+from ex4d.io.depth.file import open_depth, write_depth
+from ex4d.io.video.read import VideoWriter, read_video
+from ex4d.pipeline.config import RenderOptions, RunConfig
+from ex4d.pipeline.folder import RenderFolder
+from ex4d.pipeline.line import generate, reconstruct
+from ex4d.pipeline.run import run_stages
 from ex4d.types import DepthClip, VideoClip
 
 FRAMES, H, W = 9, 48, 64

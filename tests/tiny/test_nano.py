@@ -12,13 +12,14 @@ from nano_made import publish, tiny_autoencoder, trained
 
 from ex4d.cli.main import main
 from ex4d.errors import Cancelled
-from ex4d.generators.nano import LEVELS, OVERLAP_FRAMES, WINDOW_FRAMES, Nano, nano_parts, small_size
-from ex4d.io.arrays import write_depth
-from ex4d.io.video import VideoWriter, read_video
-from ex4d.models import embedded
-from ex4d.models.depth_network import ClipDepthNetwork
-from ex4d.pipeline import RenderOptions, generate, reconstruct
-from ex4d.stages import RunConfig, run_stages
+from ex4d.generators.nano.generator import LEVELS, OVERLAP_FRAMES, WINDOW_FRAMES, Nano, nano_parts, small_size
+from ex4d.io.depth.file import write_depth
+from ex4d.io.video.read import VideoWriter, read_video
+from ex4d.models.depth.nano import ClipDepthNetwork
+from ex4d.models.embedded import load as embedded
+from ex4d.pipeline.config import RenderOptions, RunConfig
+from ex4d.pipeline.line import generate, reconstruct
+from ex4d.pipeline.run import run_stages
 from ex4d.types import CameraPath, DepthClip, RenderClip, VideoClip
 
 EMBEDDED = embedded.FOLDER
@@ -151,7 +152,7 @@ def test_a_long_clip_has_no_seams(parts):
 
 
 def test_windows_share_the_noise_of_the_frames_they_share(parts):
-    from ex4d.generators.wan import WanGenerator, WanSettings
+    from ex4d.generators.diffusion.generator import WanGenerator, WanSettings
 
     generator = WanGenerator(parts, WanSettings(window=WINDOW_FRAMES, overlap=OVERLAP_FRAMES, shared_noise=True))
     shape = (1, 4, 13, 2, 2)
@@ -233,7 +234,7 @@ def test_other_weights_are_another_result(files, embed, published, tmp_path, mon
     assert config.preset == "nano"
     run_stages(files / "in.mkv", config)
     assert run_stages(files / "in.mkv", config).seconds["generate"] == 0
-    monkeypatch.setattr("ex4d.stages.weights_of", lambda _: {"adapter": "newer"})
+    monkeypatch.setattr("ex4d.pipeline.run.weights_of", lambda _: {"adapter": "newer"})
     assert run_stages(files / "in.mkv", config).seconds["generate"] > 0
 
 

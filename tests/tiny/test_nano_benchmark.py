@@ -89,10 +89,11 @@ def test_a_still_clip_lends_what_other_times_show_and_a_moving_one_nothing(bench
 
 
 def test_a_stored_fill_gives_the_bytes_of_the_whole_line(bench, cache, tmp_path):
-    from ex4d.evaluate.geometry import family_of
-    from ex4d.evaluate.scenes import make_scene
-    from ex4d.generators.nano import Nano
-    from ex4d.pipeline import RenderOptions, generate, reconstruct
+    from ex4d.evaluate.rendered.geometry import family_of
+    from ex4d.generators.nano.generator import Nano
+    from ex4d.pipeline.config import RenderOptions
+    from ex4d.pipeline.line import generate, reconstruct
+    from ex4d.scenes.scene import make_scene
 
     case = case_of(bench, cache)
     scene = make_scene(100_500, family_of(100_500), FRAMES)

@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from ex4d.cli.main import main
+from ex4d.depth.estimators.nano import NanoDepth, available, load_nano, network_size
 from ex4d.depth.intrinsics import choose_intrinsics
-from ex4d.depth.nano import NanoDepth, available, load_nano, network_size
-from ex4d.depth.recursive_filter import smooth_both_ways
-from ex4d.depth.resolve import make_depth
-from ex4d.depth.store import ArrayStore, MapSpool
-from ex4d.depth.upsample import upsample_map
+from ex4d.depth.make import make_depth
+from ex4d.depth.maps.recursive_filter import smooth_both_ways
+from ex4d.depth.maps.upsample import upsample_map
 from ex4d.errors import InputError, WeightsError
-from ex4d.io.video import VideoWriter
-from ex4d.models import embedded
-from ex4d.models.depth_network import ClipDepthNetwork
+from ex4d.io.video.read import VideoWriter
+from ex4d.models.depth.nano import ClipDepthNetwork
+from ex4d.models.embedded import load as embedded
+from ex4d.system.array_store import ArrayStore, MapSpool
 from ex4d.types import VideoClip
 
 
@@ -238,8 +238,8 @@ def test_missing_and_changed_weights_are_one_line_and_leave_nothing(
 
 @pytest.mark.parametrize("seed", [100_007, 100_008])
 def test_the_shipped_weights_see_the_depth_of_scenes_they_never_saw(seed):
-    from ex4d.evaluate.depth import fitted, ramp, score
-    from ex4d.evaluate.scenes import FAMILIES, make_scene
+    from ex4d.evaluate.metrics.depth import fitted, ramp, score
+    from ex4d.scenes.scene import FAMILIES, make_scene
 
     assert available()
     video, truth = make_scene(seed, FAMILIES[seed % len(FAMILIES)]).source_clip((192, 192), 6)

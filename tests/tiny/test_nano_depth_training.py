@@ -10,7 +10,7 @@ import pytest
 import torch
 from nano_made import RECIPE
 
-from ex4d.models.depth_network import ClipDepthNetwork
+from ex4d.models.depth.nano import ClipDepthNetwork
 
 NETWORK = '{"widths": [16, 16, 28], "blocks": [1, 1, 1], "decoder_blocks": [1, 1], "heads": 4}'
 

@@ -5,15 +5,15 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from ex4d.cameras.resolve import make_path
+from ex4d.cameras.make import make_path
 from ex4d.cameras.subject import find_subject
 from ex4d.errors import InputError
-from ex4d.geometry.mesh_rule import DepthRange, MeshRule
 from ex4d.geometry.pinhole import intrinsics
-from ex4d.preview import every_kth_pixel, grazing, preview_path, shrink, suggest
-from ex4d.preview_plot import contact_sheet, plot, sparkline, terminal_rows
+from ex4d.mesh.rule import DepthRange, MeshRule
+from ex4d.preview.plot import contact_sheet, plot, sparkline, terminal_rows
+from ex4d.preview.report import every_kth_pixel, grazing, preview_path, shrink, suggest
 from ex4d.render.clip import render_clip
-from ex4d.render.resolve import get_rasterizer
+from ex4d.render.make import get_rasterizer
 from ex4d.types import DepthClip, VideoClip
 
 

@@ -9,8 +9,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from ex4d.evaluate.plots import Point, line_plot
-from ex4d.evaluate.report import Clip, markdown, page, side_by_side, write_report
+from ex4d.evaluate.report.plots import Point, line_plot
+from ex4d.evaluate.report.report import Clip, markdown, page, side_by_side, write_report
 
 CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
 

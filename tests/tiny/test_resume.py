@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from ex4d.cli.main import main
-from ex4d.io.arrays import write_depth
-from ex4d.io.video import VideoWriter, read_video
+from ex4d.io.depth.file import write_depth
+from ex4d.io.video.read import VideoWriter, read_video
 from ex4d.types import DepthClip
 
 FRAMES, H, W = 5, 48, 64

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from ex4d import samples
-from ex4d.io.arrays import read_depth
-from ex4d.io.video import read_video
+from ex4d.io.depth.file import read_depth
+from ex4d.io.video.read import read_video
 
 SCRIPT = Path(__file__).parents[2] / "recipes" / "sample" / "make_sample.py"
 

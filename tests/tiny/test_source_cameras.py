@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from ex4d.depth.odometry import Odometry, estimate_cameras
-from ex4d.depth.precomputed import fill_invalid
+from ex4d.depth.estimators.given import fill_invalid
+from ex4d.depth.source_cameras.odometry import Odometry, estimate_cameras
 from ex4d.geometry.frames import invert_rigid, rigid, transform_points
 from ex4d.geometry.pinhole import intrinsics, project, px_centers, unproject
 from ex4d.geometry.rotations import so3_exp

@@ -8,11 +8,11 @@ import pytest
 from train_parts import tiny_config, write_encoders, write_video
 
 from ex4d.errors import InputError
-from ex4d.train.clips import ClipFilter, measure
-from ex4d.train.data import PrepareConfig, fitted, prepare, read_captions
-from ex4d.train.masks import MaskRule
-from ex4d.train.samples import hole_cells
-from ex4d.train.shards import fingerprint, read_shards, split
+from ex4d.train.data.shards import fingerprint, read_shards, split
+from ex4d.train.masks.make import MaskRule
+from ex4d.train.prepare.clips import ClipFilter, measure
+from ex4d.train.prepare.prepare import PrepareConfig, fitted, prepare, read_captions
+from ex4d.train.prepare.samples import hole_cells
 from ex4d.types import DepthClip
 
 
@@ -53,7 +53,7 @@ def test_a_folder_of_videos_becomes_shards_and_a_model_trains_on_them(encoders, 
     assert (samples[0].arrays["hole"][:, 0] == 0).all(), "the first frame is whole"
     from train_parts import SIZES
 
-    from ex4d.train.run import train
+    from ex4d.train.train import train
 
     training = tiny_config(tmp_path / "data", steps=2)
     sizes = {k: v for k, v in SIZES.items() if k not in ("image_dim", "added_kv_proj_dim")}
@@ -78,7 +78,7 @@ def test_a_second_call_redoes_nothing_and_gives_the_same_bytes(encoders, videos,
 def test_captions_and_depth_files(encoders, videos, tmp_path):
     from fractions import Fraction
 
-    from ex4d.io.arrays import write_depth
+    from ex4d.io.depth.file import write_depth
 
     (tmp_path / "captions.csv").write_text("file,caption\nb.mkv,a red ball\n")
     depths = tmp_path / "depths"

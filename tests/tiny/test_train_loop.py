@@ -9,12 +9,12 @@ import torch
 from train_parts import SIZES, tiny_config, write_clips
 
 from ex4d.errors import InputError, ResourceError
-from ex4d.train.batches import Draw
 from ex4d.train.checkpoints import list_checkpoints, load_weights_only
+from ex4d.train.data.batches import Draw
 from ex4d.train.log import read_log
 from ex4d.train.loop import Trainer, learning_rate
-from ex4d.train.run import make_trainer, train
 from ex4d.train.task import trained_parameters
+from ex4d.train.train import make_trainer, train
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_the_keep_rule(clips, tmp_path):
 
 
 def test_the_exported_adapter_is_loaded_by_the_generator(clips, tmp_path):
-    from ex4d.generators.checkpoint import apply_adapter, load_adapter
+    from ex4d.models.wan.files.adapter import apply_adapter, load_adapter
     from ex4d.train.models import build_flow_module
 
     config = tiny_config(clips, steps=3, ema=0.0)
@@ -169,8 +169,8 @@ def test_validation_and_logs(clips, tmp_path):
 
 
 def test_streaming_gives_the_same_batches_as_resident(clips):
-    from ex4d.train.batches import Batches, Draw
-    from ex4d.train.shards import read_shards
+    from ex4d.train.data.batches import Batches, Draw
+    from ex4d.train.data.shards import read_shards
 
     samples = read_shards(clips)
     a = Batches(samples, ["latents", "kind"], torch.device("cpu"), resident="device")

@@ -11,14 +11,14 @@ import torch
 from train_parts import tiny_config, write_clips
 
 from ex4d.train.checkpoints import list_checkpoints, load_weights_only
-from ex4d.train.run import train
+from ex4d.train.train import train
 
 SCRIPT = """
 import os, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from train_parts import tiny_config
-from ex4d.train.run import make_trainer
+from ex4d.train.train import make_trainer
 import torch
 mode, data, out, steps = sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]), int(sys.argv[5])
 make_trainer(tiny_config(data, steps=steps, accumulate=2, parallel=mode), out, cpu=True).fit()

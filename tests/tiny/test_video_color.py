@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from video_made import LUMA, enlarged, middles, patches, planar_frame, rgb_frame, write_frames, yuv_planes
 
-from ex4d.io.hdr import bt709_from_primaries, nits_from_pq, pq_from_nits, rolled_off
-from ex4d.io.video import VideoWriter, read_video
+from ex4d.io.video.hdr import bt709_from_primaries, nits_from_pq, pq_from_nits, rolled_off
+from ex4d.io.video.read import VideoWriter, read_video
 
 UNTAGGED = 2
 

@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import DepthAnythingForDepthEstimation
 
-from ex4d.depth import vda_model
+from ex4d.depth.estimators.video_depth_anything import VideoDepthAnythingDepth, network_size
 from ex4d.depth.intrinsics import choose_intrinsics
-from ex4d.depth.resolve import make_depth
-from ex4d.depth.store import ArrayStore
-from ex4d.depth.vda_model import VideoDepthAnything, load_released, our_state
-from ex4d.depth.video_depth_anything import VideoDepthAnythingDepth, network_size
+from ex4d.depth.make import make_depth
 from ex4d.errors import WeightsError
+from ex4d.models.depth import video_depth_anything as vda_model
+from ex4d.models.depth.video_depth_anything import VideoDepthAnything, load_released, our_state
+from ex4d.system.array_store import ArrayStore
 from ex4d.types import VideoClip
 
 sys.path.insert(0, str(Path(__file__).parent))

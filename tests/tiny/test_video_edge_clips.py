@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ex4d.errors import InputError
-from ex4d.io.video import open_video, read_video
+from ex4d.io.video.read import open_video, read_video
 
 #: name -> (frames, (height, width), frames per second)
 EDGE = {

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from video_made import grey_frames, rgb_frame, write_frames
 
 from ex4d.errors import InputError
-from ex4d.io.color import oriented
-from ex4d.io.cuts import find_cuts
-from ex4d.io.video import VideoWriter, crop_for_aspect, open_video, read_video
+from ex4d.io.video.color import oriented
+from ex4d.io.video.cuts import find_cuts
+from ex4d.io.video.read import VideoWriter, crop_for_aspect, open_video, read_video
 
 
 def levels(clip) -> list[int]:

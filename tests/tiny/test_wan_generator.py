@@ -12,13 +12,14 @@ from wan_tiny import cut, frames_of, tiny_clip, tiny_parts, tiny_transformer
 
 from ex4d.conditioning.condition import ConditionRule, erode, make_condition
 from ex4d.errors import Cancelled, InputError
-from ex4d.generators.borrow import encoder_device, on_device
-from ex4d.generators.memory import Work
-from ex4d.generators.observed import alignment, feathered, paste_observed
-from ex4d.generators.parts import Lazy, TextEmbeddings
-from ex4d.generators.sizing import plan_size
-from ex4d.generators.wan import WanGenerator, WanSettings
-from ex4d.generators.windows import WindowRule, cross_fade, fade_weights
+from ex4d.generators.diffusion.borrow import encoder_device, on_device
+from ex4d.generators.diffusion.generator import WanGenerator, WanSettings
+from ex4d.generators.diffusion.memory import Work
+from ex4d.generators.diffusion.observed import alignment, feathered, paste_observed
+from ex4d.generators.diffusion.parts import Lazy
+from ex4d.generators.diffusion.windows import WindowRule, cross_fade, fade_weights
+from ex4d.models.wan.text import TextEmbeddings
+from ex4d.pixels.sizing import plan_size
 
 
 @pytest.fixture(scope="module")

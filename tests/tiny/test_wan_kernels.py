@@ -11,9 +11,9 @@ import torch
 from torch.nn import functional as F
 from wan_tiny import TINY, tiny_transformer
 
-from ex4d.generators import fused
-from ex4d.generators.float8 import FP8, FP8_MAX, quantise_rows
-from ex4d.generators.loading import LoadPolicy, build_transformer
+from ex4d.models.wan.fast import fused
+from ex4d.models.wan.fast.float8 import FP8, FP8_MAX, quantise_rows
+from ex4d.models.wan.files.loading import LoadPolicy, build_transformer
 
 pytest.importorskip("triton")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

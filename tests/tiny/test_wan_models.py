@@ -9,7 +9,13 @@ import torch
 from wan_tiny import TINY, tiny_encoder, tiny_transformer
 
 from ex4d.errors import InputError, ResourceError, WeightsError
-from ex4d.generators.checkpoint import (
+from ex4d.generators.diffusion.memory import MODES, ModelSize, Work, estimate, plan_memory
+from ex4d.generators.parameters import parameter_report
+from ex4d.generators.wan14b.config import parse_size
+from ex4d.generators.wan14b.files import split_weight
+from ex4d.models.wan.fast.float8 import FP8, FP8_MAX, QuantLinear, quantise_rows, shared_input
+from ex4d.models.wan.fast.streaming import compile_blocks, stream_blocks
+from ex4d.models.wan.files.adapter import (
     Adapter,
     AdapterConfig,
     adapter_from_models,
@@ -18,20 +24,16 @@ from ex4d.generators.checkpoint import (
     released_state,
     save_adapter,
 )
-from ex4d.generators.convert import convert_adapter, convert_base
-from ex4d.generators.float8 import FP8, FP8_MAX, QuantLinear, quantise_rows, shared_input
-from ex4d.generators.geometry_encoder import GeometryEncoder
-from ex4d.generators.keys import diffusers_key, original_key
-from ex4d.generators.loading import LoadPolicy, build_transformer
-from ex4d.generators.lora import LoraUpdate, attach_lora, merge_lora
-from ex4d.generators.lora_files import lora_update, read_lora
-from ex4d.generators.memory import GIB, MODES, Device, ModelSize, Work, estimate, parse_bytes, plan_memory
-from ex4d.generators.original import file_shapes, stream_tensors, transformer_config
-from ex4d.generators.parameters import parameter_report
-from ex4d.generators.streaming import compile_blocks, stream_blocks
-from ex4d.generators.transformer import Ex4dTransformer
-from ex4d.generators.wan14b import CONFIG_14B, split_weight
-from ex4d.generators.wan_options import parse_size
+from ex4d.models.wan.files.convert import convert_adapter, convert_base
+from ex4d.models.wan.files.loading import LoadPolicy, build_transformer
+from ex4d.models.wan.files.lora_files import lora_update, read_lora
+from ex4d.models.wan.files.original import file_shapes, stream_tensors, transformer_config
+from ex4d.models.wan.geometry_encoder import GeometryEncoder
+from ex4d.models.wan.keys import diffusers_key, original_key
+from ex4d.models.wan.lora import LoraUpdate, attach_lora, merge_lora
+from ex4d.models.wan.sizes import CONFIG_14B
+from ex4d.models.wan.transformer import Ex4dTransformer
+from ex4d.system.machine import GIB, Device, parse_bytes
 
 
 def inputs(seed=0):

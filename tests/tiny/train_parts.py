@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from ex4d.train.config import DataConfig, LoopConfig, ModelConfig, TrainConfig
+from ex4d.train.data.shards import ShardWriter
 from ex4d.train.mixture import MixtureConfig
 from ex4d.train.objective import ObjectiveConfig
-from ex4d.train.shards import ShardWriter
 
 SIZES = {
     "num_attention_heads": 2,
@@ -83,7 +83,7 @@ def write_video(path: Path, frames: int = 12, size=(48, 64), seed: int = 0, step
     """A textured picture sliding by."""
     import cv2
 
-    from ex4d.io.video import VideoWriter
+    from ex4d.io.video.read import VideoWriter
 
     noise = np.random.default_rng(seed).integers(0, 255, (size[0], size[1] + step * frames, 3)).astype(np.uint8)
     picture = cv2.GaussianBlur(noise, (0, 0), 1.5)

@@ -7,9 +7,9 @@ import torch.distributed as dist
 from test_wan_kernels import CONFIG, sample
 from wan_tiny import tiny_transformer
 
-from ex4d.generators.loading import LoadPolicy, build_transformer
-from ex4d.generators.parallel import ParallelLayout, init_distributed, parallelise
-from ex4d.generators.streaming import compile_blocks
+from ex4d.models.wan.fast.parallel import ParallelLayout, init_distributed, parallelise
+from ex4d.models.wan.fast.streaming import compile_blocks
+from ex4d.models.wan.files.loading import LoadPolicy, build_transformer
 
 torch.accelerator.device_count = lambda: 1  # diffusers divides by it, also without an accelerator
 rank, world = init_distributed()

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 
-from ex4d.generators.geometry_encoder import GeometryEncoder
-from ex4d.generators.parts import Lazy, TextEmbeddings, WanParts
-from ex4d.generators.transformer import Ex4dTransformer
+from ex4d.generators.diffusion.parts import Lazy, WanParts
+from ex4d.models.wan.geometry_encoder import GeometryEncoder
+from ex4d.models.wan.text import TextEmbeddings
+from ex4d.models.wan.transformer import Ex4dTransformer
 from ex4d.types import CameraPath, RenderClip, VideoClip
 
 TINY = {

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from ex4d.geometry.frames import look_at
-from ex4d.geometry.mesh_rule import DepthRange, MeshRule
 from ex4d.geometry.pinhole import intrinsics
+from ex4d.mesh.rule import DepthRange, MeshRule
 from ex4d.mesh.watertight import build_mesh
 from ex4d.types import WatertightMesh
 

@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from ex4d.errors import InputError, ResourceError
-from ex4d.geometry import mesh_rule
 from ex4d.geometry.frames import look_at
-from ex4d.geometry.mesh_rule import DepthRange, MeshRule
 from ex4d.geometry.pinhole import focal_px, intrinsics
+from ex4d.mesh import rule as mesh_rule
+from ex4d.mesh.rule import DepthRange, MeshRule
 from ex4d.mesh.watertight import build_mesh
-from ex4d.render import cuda
 from ex4d.render.base import resolve_frame
 from ex4d.render.clip import pool
-from ex4d.render.reference import ReferenceRasterizer
+from ex4d.render.cuda import rasterizer as cuda
+from ex4d.render.plain import ReferenceRasterizer
 from ex4d.types import WatertightMesh
 from twins import raster_meshes
 from twins.raster_compare import assert_agree, far_from_edges
@@ -26,8 +26,8 @@ triton = pytest.importorskip("triton")
 pytestmark = pytest.mark.skipif(not cuda.available()[0], reason="Triton cannot run here")
 
 if cuda.available()[0]:
-    from ex4d.render.cuda_job import Tuning
-    from ex4d.render.cuda_launch import Launcher
+    from ex4d.render.cuda.job import Tuning
+    from ex4d.render.cuda.launch import Launcher
     from twins import triton_probes
 
 #: Small: the interpreter takes about 20 microseconds an operation.

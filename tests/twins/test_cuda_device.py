@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from ex4d.geometry.frames import look_at
-from ex4d.geometry.mesh_rule import DepthRange, MeshRule
 from ex4d.geometry.pinhole import focal_px, intrinsics
+from ex4d.mesh.rule import DepthRange, MeshRule
 from ex4d.mesh.watertight import build_mesh
 from ex4d.render.base import resolve_frame
-from ex4d.render.cuda import CudaRasterizer
-from ex4d.render.reference import ReferenceRasterizer
+from ex4d.render.cuda.rasterizer import CudaRasterizer
+from ex4d.render.plain import ReferenceRasterizer
 from ex4d.types import WatertightMesh
 from twins.raster_compare import assert_agree, far_from_edges
 from twins.raster_meshes import depth_map, picture
@@ -30,8 +30,8 @@ def test_device_code_needs_no_numba():
     import sys
 
     code = (
-        "import sys, numpy as np, torch; from ex4d.render.cuda import CudaRasterizer, visibility_masks;"
-        "from ex4d.geometry.mesh_rule import MeshRule, DepthRange;"
+        "import sys, numpy as np, torch; from ex4d.render.cuda.rasterizer import CudaRasterizer, visibility_masks;"
+        "from ex4d.mesh.rule import MeshRule, DepthRange;"
         "d = torch.full((1, 8, 8), 3., device='cuda'); K = np.eye(3, dtype=np.float32);"
         "visibility_masks(d, K, np.eye(4), K, (8, 8), rule=MeshRule(), clip=DepthRange(3, 3));"
         "assert 'numba' not in sys.modules and 'av' not in sys.modules"
@@ -44,7 +44,7 @@ def test_device_code_needs_no_numba():
 @pytest.mark.parametrize("kind", ["bumps", "steps", "soup"])
 def test_depth_maps_equal_the_cpu(kind, rule, camera):
     pytest.importorskip("numba")
-    from ex4d.render.cpu import CpuRasterizer
+    from ex4d.render.cpu.rasterizer import CpuRasterizer
 
     size = (512, 512) if kind == "steps" else (240, 320)
     depth, color = depth_map(kind, 1, size), picture(1, size)
@@ -71,7 +71,7 @@ def test_depth_maps_equal_the_cpu(kind, rule, camera):
 @pytest.mark.parametrize("camera", CAMERAS.values(), ids=CAMERAS.keys())
 def test_general_meshes_equal_the_cpu(camera):
     pytest.importorskip("numba")
-    from ex4d.render.cpu import CpuRasterizer
+    from ex4d.render.cpu.rasterizer import CpuRasterizer
 
     rng = np.random.default_rng(0)
     centers = rng.normal(size=(20000, 1, 3)) * [2, 2, 2] + [0, 0, 5]

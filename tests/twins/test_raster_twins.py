@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from ex4d.geometry.mesh_rule import DepthRange
 from ex4d.geometry.pinhole import intrinsics
+from ex4d.mesh.rule import DepthRange
 from ex4d.mesh.watertight import build_mesh
-from ex4d.render import base, kernels
+from ex4d.render import base
 from ex4d.render.base import resolve_frame
-from ex4d.render.cpu import CpuRasterizer
-from ex4d.render.reference import ReferenceRasterizer
+from ex4d.render.cpu import kernels
+from ex4d.render.cpu.rasterizer import CpuRasterizer
+from ex4d.render.plain import ReferenceRasterizer
 from twins.raster_meshes import SIZE_HW, K, cameras, depth_map, kinds, mesh_of, picture, rules, seeds
 
 ONE, TWO = CpuRasterizer(1), CpuRasterizer(2)

@@ -5,7 +5,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ex4d.render.cuda_source import narrow, steep
+from ex4d.render.cuda.source import narrow, steep
 
 
 @triton.jit

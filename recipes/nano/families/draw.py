@@ -166,7 +166,7 @@ def background(
 
 def draw(clip: FamilyClip, rasterizer: Rasterizer | None = None, supersample: int = 2, shadows: bool = True) -> Drawn:
     """Every frame. Depth and object are those of pixel centres; colour is averaged over supersample^2 points."""
-    from ex4d.render.resolve import get_rasterizer
+    from ex4d.render.make import get_rasterizer
 
     rasterizer = rasterizer or get_rasterizer("cpu")
     frames, (h, w), s = len(clip.cam_from_world), clip.size_hw, supersample

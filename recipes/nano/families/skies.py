@@ -12,7 +12,7 @@ SKY_PX = 256
 
 def clear_sky(rng: np.random.Generator) -> np.ndarray:
     """A day, evening or overcast sky with clouds, uint8 [256, 512, 3]; below the horizon a haze."""
-    from ex4d.evaluate.scene_textures import fbm
+    from ex4d.scenes.textures import fbm
 
     h, w = SKY_PX, 2 * SKY_PX
     y = np.sin(np.pi * ((np.arange(h) + 0.5) / h - 0.5))[:, None]  # down

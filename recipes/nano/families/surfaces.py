@@ -17,7 +17,7 @@ PLAIN_PX = 4
 @cache
 def pool() -> tuple[np.ndarray, ...]:
     """Procedural textures of many kinds, always the same ones."""
-    from ex4d.evaluate import scene_textures as tex
+    from ex4d.scenes import textures as tex
 
     rng = np.random.default_rng((20261126, 1))
     makers = (

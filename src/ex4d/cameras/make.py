@@ -12,11 +12,11 @@ import numpy as np
 from ex4d.cameras.formats.base import ReadOptions
 from ex4d.cameras.formats.registry import is_camera_file, read_tracks, split_spec
 from ex4d.cameras.formats.track import path_from_track
-from ex4d.cameras.keyframes import keyframe_path, load_keyframes
-from ex4d.cameras.language import parse_path
-from ex4d.cameras.paths import build_path, spec_notes
+from ex4d.cameras.keys.keyframes import keyframe_path, load_keyframes
 from ex4d.cameras.remap import remap_time
 from ex4d.cameras.subject import find_subject
+from ex4d.cameras.words.language import parse_path
+from ex4d.cameras.words.path import build_path, spec_notes
 from ex4d.errors import InputError
 from ex4d.types import CameraPath, DepthClip
 

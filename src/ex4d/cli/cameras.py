@@ -25,10 +25,10 @@ def list_words() -> int:
     """Presets with their options, time remaps, easings and file formats."""
     from ex4d.cameras.easing import EASINGS
     from ex4d.cameras.formats.registry import formats
-    from ex4d.cameras.presets import COMMON, PRESETS
-    from ex4d.cameras.released import RELEASED, released_notes
     from ex4d.cameras.remap import REMAPS
     from ex4d.cameras.units import LENGTH_HELP
+    from ex4d.cameras.words.moves import COMMON, PRESETS
+    from ex4d.cameras.words.released import RELEASED, released_notes
 
     print("presets (A + B at the same time, A then B one after the other, @ REMAP for time):")
     for name, preset in PRESETS.items():
@@ -123,10 +123,10 @@ def _load(source, frames, fps, size_hw, focal, distance, scale):
     """The track of a file, or of a path in words around a subject at `distance`."""
     from ex4d.cameras.formats.base import ReadOptions
     from ex4d.cameras.formats.registry import is_camera_file, read_track
+    from ex4d.cameras.formats.resample import resample_track, with_lens
     from ex4d.cameras.formats.track import track_from_path
-    from ex4d.cameras.keyframes import load_keyframes
-    from ex4d.cameras.resample import resample_track, with_lens
-    from ex4d.cameras.resolve import make_path
+    from ex4d.cameras.keys.keyframes import load_keyframes
+    from ex4d.cameras.make import make_path
     from ex4d.errors import InputError
 
     if not (distance > 0 and scale > 0):
@@ -162,7 +162,7 @@ def _check_poses(track) -> None:
 def _write(path: Path, format, tracks) -> None:
     """Whole or not at all, files and folders alike."""
     from ex4d.errors import ResourceError
-    from ex4d.io.atomic import written_whole
+    from ex4d.system.atomic import written_whole
 
     if not path.parent.is_dir():
         raise ResourceError(f"the folder {path.parent} does not exist", "an existing folder", f"mkdir {path.parent}")
@@ -195,9 +195,9 @@ def lint(
         frames: Length to compare with, instead of a video.
         fps: Frames a second to compare with, instead of a video.
     """
-    from ex4d.cameras.lint import lint_file
-    from ex4d.io.arrays import read_depth
-    from ex4d.io.video import open_video
+    from ex4d.cameras.lint.lint import lint_file
+    from ex4d.io.depth.file import read_depth
+    from ex4d.io.video.read import open_video
 
     if video is not None:
         source = open_video(video)
@@ -242,11 +242,11 @@ def preview(
         relative_to: Whether the path rides on the source camera's motion or stands in the world.
         scale: Scene units per unit of a camera file.
     """
-    from ex4d.cameras.resolve import make_path, notes
+    from ex4d.cameras.make import make_path, notes
+    from ex4d.cameras.place import place_path
     from ex4d.cli.shared import progress_bars, say
     from ex4d.errors import InputError
-    from ex4d.geometry.relative import place_path
-    from ex4d.preview import preview_path
+    from ex4d.preview.report import preview_path
 
     if not 16 <= size_px <= 4096:
         raise InputError(f"--size-px {size_px}", "16 to 4096", "--size-px 256")
@@ -293,7 +293,7 @@ def suggest(
         fov: Horizontal field of view of the source camera in degrees, if known.
     """
     from ex4d.cli.shared import progress_bars
-    from ex4d.preview import suggest as find
+    from ex4d.preview.report import suggest as find
 
     with progress_bars() as progress:
         _, clip, maps, _ = _footage(video, depth, frames, start, fov, progress)
@@ -310,10 +310,10 @@ def _footage(video, depth, frames, start, fov, progress):
     """(source, frames, depth, their clip indices): at most MAX_FRAMES, evenly, no larger than a preview needs."""
     import numpy as np
 
-    from ex4d.depth.resolve import make_depth
-    from ex4d.io.video import open_video
-    from ex4d.preview import SOURCE_PX, shrink
-    from ex4d.sources import open_depth as open_maps
+    from ex4d.depth.make import make_depth
+    from ex4d.io.depth.open import open_depth as open_maps
+    from ex4d.io.video.read import open_video
+    from ex4d.preview.report import SOURCE_PX, shrink
     from ex4d.types import DepthClip, VideoClip
 
     source = open_video(video, start=start, frames=frames)
@@ -346,7 +346,7 @@ def _footage(video, depth, frames, start, fov, progress):
 
 def list_pairs(source, estimator, progress):
     """Chunks of frames beside chunks of their depth, read side by side."""
-    from ex4d.pipeline import chunk_frames
+    from ex4d.pipeline.chunks import chunk_frames
 
     step = chunk_frames(source.size_hw)
     yield from zip(source.chunks(step), estimator.estimate(source.chunks(step), progress=progress), strict=False)
@@ -372,7 +372,7 @@ def _show(report, title: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from ex4d.preview_plot import terminal_rows
+    from ex4d.preview.plot import terminal_rows
 
     table = Table(title=title, show_header=False, box=None)
     for row in terminal_rows(report):
@@ -386,9 +386,9 @@ def _save(out, report, clip, maps, part, picked, title, size_px) -> None:
     import cv2
     import numpy as np
 
-    from ex4d.io.atomic import ensure_dir, written_whole
-    from ex4d.preview import nearest_source, render_picks
-    from ex4d.preview_plot import contact_sheet, plot
+    from ex4d.preview.plot import contact_sheet, plot
+    from ex4d.preview.report import nearest_source, render_picks
+    from ex4d.system.atomic import ensure_dir, written_whole
 
     ensure_dir(out)
     picks = np.unique(np.linspace(0, len(part) - 1, 6).round().astype(np.int64))

@@ -12,7 +12,7 @@ from ex4d.errors import InputError
 
 if TYPE_CHECKING:
     from ex4d.depth.base import DepthEstimator
-    from ex4d.io.video import VideoSource
+    from ex4d.io.video.read import VideoSource
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def depth(
         size: WIDTHxHEIGHT; default the source's own.
         list_models: Print the models with sizes and licences, and stop.
     """
-    from ex4d.depth.cards import licence_table
+    from ex4d.models.depth.cards import licence_table
 
     if list_models:
         print(licence_table())
@@ -98,7 +98,7 @@ def depth(
     if video is None:
         raise InputError("no video", "a video file", "ex4d depth VIDEO --model auto")
     from ex4d.cli.shared import parse_size
-    from ex4d.io.video import open_video
+    from ex4d.io.video.read import open_video
 
     source = open_video(video, start=start, frames=frames, size_hw=parse_size(size))
     folder = out or Path("out") / f"{video.stem}_depth"
@@ -124,9 +124,9 @@ def _estimator(
 ) -> DepthEstimator:
     from dataclasses import asdict
 
-    from ex4d.depth.cards import MODELS
-    from ex4d.depth.resolve import depth_way, make_depth
-    from ex4d.sources import open_depth
+    from ex4d.depth.make import depth_way, make_depth
+    from ex4d.io.depth.open import open_depth
+    from ex4d.models.depth.cards import MODELS
 
     chosen, given = asdict(options), asdict(ModelOptions())
     more: dict[str, Any] = {name: value for name, value in chosen.items() if value != given[name]}
@@ -167,9 +167,9 @@ def _write(
     import shutil
 
     from ex4d.cli.shared import progress_bars, say
-    from ex4d.io.manifest import write_manifest
-    from ex4d.sources import placed_depth, repairs_edges, write_depth_clips
-    from ex4d.stages import RunResult
+    from ex4d.pipeline.depth_stage import placed_depth, repairs_edges, write_depth_clips
+    from ex4d.pipeline.stage import RunResult
+    from ex4d.system.manifest import write_manifest
 
     result, cleaned = RunResult(folder), repairs_edges(model, clean, reference)
     with progress_bars() as progress:
@@ -204,12 +204,12 @@ def _second_look(source: VideoSource, folder: Path, confidence: bool, preview: b
 
     import numpy as np
 
-    from ex4d.depth.edges import edge_confidence
-    from ex4d.depth.preview import preview_frame
-    from ex4d.depth.stats import DepthStats
-    from ex4d.io.arrays import DepthWriter, open_depth
-    from ex4d.io.video import VideoWriter
-    from ex4d.stages import depth_range_of
+    from ex4d.depth.maps.edges import edge_confidence
+    from ex4d.depth.maps.picture import preview_frame
+    from ex4d.depth.maps.stats import DepthStats
+    from ex4d.io.depth.file import DepthWriter, open_depth
+    from ex4d.io.video.read import VideoWriter
+    from ex4d.pipeline.footage import depth_range_of
     from ex4d.types import DepthClip
 
     file, stats, done = open_depth(folder / "depth.npz"), DepthStats(), 0

@@ -80,10 +80,12 @@ def examine() -> Iterator[Finding]:
 
 def fit(preset: str, vram: str | None = None) -> Iterator[Finding]:
     """Whether and how a preset fits into this machine's memory, or into `vram`."""
-    from ex4d.generators.presets import check_preset
+    from ex4d.generators.make import check_preset
 
     check_preset(preset)
-    describe = getattr(import_module(f"ex4d.generators.{preset}"), "describe", None)
+    describe = getattr(
+        import_module(f"ex4d.generators.{preset}.{'fill' if preset == 'fill' else 'generator'}"), "describe", None
+    )
     if describe is None:
         yield Finding(preset, "ok", "needs no model and no GPU; its memory does not grow with the clip's length")
         return
@@ -187,7 +189,7 @@ def _optional() -> Iterator[Finding]:
 
 
 def _embedded() -> Finding:
-    from ex4d.models import embedded
+    from ex4d.models.embedded import load as embedded
 
     if not embedded.available():
         return Finding(
@@ -203,7 +205,8 @@ def _embedded() -> Finding:
 def _weights() -> Iterator[Finding]:
     yield _embedded()
     from ex4d.cli.models import weight_sets
-    from ex4d.models.hub import MODELS_DIR_VARIABLE, find_set
+    from ex4d.models.hub.download import find_set
+    from ex4d.models.hub.find import MODELS_DIR_VARIABLE
 
     folder = os.environ.get(MODELS_DIR_VARIABLE)
     places = f"${MODELS_DIR_VARIABLE} ({folder or 'not set'}) and the Hugging Face cache"

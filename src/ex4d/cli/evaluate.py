@@ -71,9 +71,9 @@ def evaluate(
             return _geometry(out, seeds, angles, size, progress)
         if protocol == "user-study":
             return _study(folders, out, references, tool, key, max_pairs)
-        from ex4d.evaluate.protocol import load_protocol
-        from ex4d.evaluate.report import worst_clips, write_report
-        from ex4d.evaluate.run import Options, evaluate_folders
+        from ex4d.evaluate.protocols.folders import Options, evaluate_folders
+        from ex4d.evaluate.protocols.protocol import load_protocol
+        from ex4d.evaluate.report.report import worst_clips, write_report
 
         loaded = load_protocol(protocol)
         if make is not None:
@@ -96,9 +96,9 @@ def evaluate(
 
 
 def _tools(features: str | None, clip_features: str | None, lpips: Path | None):
-    from ex4d.evaluate.features import load_features
-    from ex4d.evaluate.lpips import Lpips
-    from ex4d.evaluate.score import Tools
+    from ex4d.evaluate.metrics.features import load_features
+    from ex4d.evaluate.metrics.lpips import Lpips
+    from ex4d.evaluate.protocols.score import Tools
 
     return Tools(
         load_features(features) if features else None,
@@ -108,7 +108,7 @@ def _tools(features: str | None, clip_features: str | None, lpips: Path | None):
 
 
 def _scenes(seeds: tuple[int, ...], angles: tuple[float, ...], size: int):
-    from ex4d.evaluate.geometry import ANGLES_DEG, SEEDS
+    from ex4d.evaluate.rendered.geometry import ANGLES_DEG, SEEDS
 
     if not 32 <= size <= 2048:
         raise InputError(f"--size {size}", "32 to 2048 pixels", "--size 256")
@@ -122,16 +122,16 @@ def _scenes(seeds: tuple[int, ...], angles: tuple[float, ...], size: int):
 
 
 def _rasterizer() -> DepthRasterizer:
-    from ex4d.render.resolve import get_rasterizer
+    from ex4d.render.make import get_rasterizer
 
     return cast("DepthRasterizer", get_rasterizer("auto"))
 
 
 def _geometry(out: Path, seeds: tuple[int, ...], angles: tuple[float, ...], size: int, progress) -> int:
-    from ex4d.evaluate.geometry import run_tier, tier_table
-    from ex4d.evaluate.rendered import geometry_clips, geometry_report
-    from ex4d.evaluate.report import write_report
-    from ex4d.io.atomic import ensure_dir
+    from ex4d.evaluate.rendered.geometry import run_tier, tier_table
+    from ex4d.evaluate.rendered.references import geometry_clips, geometry_report
+    from ex4d.evaluate.report.report import write_report
+    from ex4d.system.atomic import ensure_dir
 
     chosen, at = _scenes(seeds, angles, size)
     ensure_dir(out)
@@ -144,7 +144,7 @@ def _geometry(out: Path, seeds: tuple[int, ...], angles: tuple[float, ...], size
 
 
 def _make(folder: Path, seeds: tuple[int, ...], angles: tuple[float, ...], size: int, frames: int, progress) -> int:
-    from ex4d.evaluate.rendered import make_references
+    from ex4d.evaluate.rendered.references import make_references
 
     if frames < 2:
         raise InputError(f"--frames {frames}", "2 frames or more", "--frames 49")
@@ -161,8 +161,8 @@ def _study(
 ) -> int:
     import json
 
-    from ex4d.evaluate.study import analyse_study, make_study, study_table
-    from ex4d.io.atomic import ensure_dir, written_whole
+    from ex4d.evaluate.study.study import analyse_study, make_study, study_table
+    from ex4d.system.atomic import ensure_dir, written_whole
 
     if key is None:
         pairs = make_study(folders, out, sources, tool, max_pairs=max_pairs)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from ex4d.generators.wan_options import Wan14bOptions
+from ex4d.generators.wan14b.config import Wan14bOptions
 
 NO_WAN_OPTIONS = Wan14bOptions()
 
@@ -33,11 +33,11 @@ def generate(
         out: Where output.mp4 and preview.png go; default the same folder.
     """
     from ex4d.cli.shared import progress_bars, say
-    from ex4d.folder import RenderFolder
-    from ex4d.generators.presets import check_generator, choose_preset, make_generator
-    from ex4d.io.atomic import ensure_dir
-    from ex4d.io.manifest import write_manifest
-    from ex4d.stages import OUTPUT, complete
+    from ex4d.generators.make import check_generator, choose_preset, make_generator
+    from ex4d.pipeline.complete_stage import complete
+    from ex4d.pipeline.folder import OUTPUT, RenderFolder
+    from ex4d.system.atomic import ensure_dir
+    from ex4d.system.manifest import write_manifest
 
     name, options, note = choose_preset(preset, quality, wan, (out or folder) / ".latents")
     check_generator(name, options)
@@ -61,7 +61,7 @@ def generate(
 def _source_of(folder: Path):
     """The source video as the manifest of the render names it, where it still is."""
     from ex4d.errors import Ex4dError
-    from ex4d.io.video import open_video
+    from ex4d.io.video.read import open_video
 
     try:
         record = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))

@@ -29,13 +29,14 @@ def mesh(
 
     from ex4d.cli.shared import progress_bars, say
     from ex4d.errors import InputError
-    from ex4d.footage import FileFootage
-    from ex4d.geometry.mesh_rule import MeshRule
-    from ex4d.io.arrays import open_depth
+    from ex4d.io.depth.file import open_depth
     from ex4d.io.mesh import write_glb, write_ply
-    from ex4d.io.video import open_video
+    from ex4d.io.video.read import open_video
+    from ex4d.mesh.rule import MeshRule
     from ex4d.mesh.watertight import build_mesh
-    from ex4d.stages import DEPTH, depth_range_of, run_stages
+    from ex4d.pipeline.folder import DEPTH
+    from ex4d.pipeline.footage import FileFootage, depth_range_of
+    from ex4d.pipeline.run import run_stages
 
     if every < 0:
         raise InputError(f"--every {every}", "0 or more", "--every 10")

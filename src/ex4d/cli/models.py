@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from tyro.conf import Positional
 
 if TYPE_CHECKING:
-    from ex4d.models.hub import WeightSet
+    from ex4d.models.hub.catalogue import WeightSet
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "list": ("ex4d.cli.models:list_models", "what there is, its size and licence, and whether it is here"),
@@ -24,8 +24,8 @@ EMBEDDED = "nano"
 
 def weight_sets() -> dict[str, WeightSet]:
     """Everything that can be downloaded: the generator and the depth models."""
-    from ex4d.depth.cards import MODELS
-    from ex4d.models.hub import SETS, WeightSet
+    from ex4d.models.depth.cards import MODELS
+    from ex4d.models.hub.catalogue import SETS, WeightSet
 
     depth = {
         card.name: WeightSet(card.name, card.repos, card.megabytes / 1000, card.licence, f"depth: {card.gives}")
@@ -54,8 +54,8 @@ def list_models(models: Path | None = None) -> None:
     Args:
         models: Folder of models, looked at before $EX4D_MODELS and the Hugging Face cache.
     """
-    from ex4d.models.embedded import LICENCE, available, megabytes
-    from ex4d.models.hub import find_set
+    from ex4d.models.embedded.load import LICENCE, available, megabytes
+    from ex4d.models.hub.download import find_set
 
     rows = [("name", "size", "here", "use", "licence")]
     size = f"{megabytes() / 1000:.2f} GB" if available() else "0.06 GB"
@@ -79,9 +79,9 @@ def download(name: Positional[str], /, models: Path | None = None, yes: bool = F
     """
     from ex4d.cli.shared import progress_bars
     from ex4d.errors import WeightsError
-    from ex4d.models.embedded import GET_BACK, available
-    from ex4d.models.hub import download as fetch
-    from ex4d.models.hub import remote_repo, target_folder
+    from ex4d.models.embedded.load import GET_BACK, available
+    from ex4d.models.hub.download import download as fetch
+    from ex4d.models.hub.download import remote_repo, target_folder
 
     if name == EMBEDDED:
         if not available():
@@ -120,12 +120,12 @@ def verify(name: Positional[str], /, models: Path | None = None) -> int:
     """
     from ex4d.cli.shared import progress_bars
     from ex4d.errors import WeightsError
-    from ex4d.models.hub import find_set, read_checksums
-    from ex4d.models.hub import verify as check
+    from ex4d.models.hub.download import find_set, read_checksums
+    from ex4d.models.hub.download import verify as check
 
     if name == EMBEDDED:
-        from ex4d.models.embedded import FOLDER
-        from ex4d.models.embedded import check as check_embedded
+        from ex4d.models.embedded.load import FOLDER
+        from ex4d.models.embedded.load import check as check_embedded
 
         print(f"{EMBEDDED}: {check_embedded()} files as published ({FOLDER})")
         return 0
@@ -164,7 +164,7 @@ def convert(
         to: ex4d (safetensors with its config), released (ex4d.ckpt), comfy (ComfyUI's LoRA naming); original or diffusers for a base.
     """
     from ex4d.errors import InputError
-    from ex4d.generators.convert import convert_adapter, convert_base
+    from ex4d.models.wan.files.convert import convert_adapter, convert_base
 
     if to in ("original", "diffusers"):
         if not source.is_dir():

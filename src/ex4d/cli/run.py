@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from ex4d.errors import InputError
-from ex4d.generators.wan_options import Wan14bOptions
+from ex4d.generators.wan14b.config import Wan14bOptions
 
 NO_WAN_OPTIONS = Wan14bOptions()
 
@@ -61,7 +61,7 @@ def make_config(
 ):
     """A RunConfig from what was typed."""
     from ex4d.cli.shared import parse_size
-    from ex4d.stages import RunConfig, default_depth
+    from ex4d.pipeline.config import RunConfig, default_depth
 
     depth = common.depth or default_depth()
     if common.depth is None and depth == "plane":  # a plane is a trial, never chosen by itself
@@ -95,7 +95,7 @@ def make_config(
 def run_line(video: Path, config, until: str, note: str = "") -> int:
     """Run the stages with progress bars and say what came out."""
     from ex4d.cli.shared import progress_bars, say
-    from ex4d.stages import run_stages
+    from ex4d.pipeline.run import run_stages
 
     with progress_bars() as progress:
         result = run_stages(video, config, until=until, progress=progress)
@@ -125,7 +125,7 @@ def run(
         preset: What completes the video: nano (the embedded model, the default), fill (no model) or wan14b.
         quality: Of --preset nano: draft, default or best.
     """
-    from ex4d.generators.presets import choose_preset
+    from ex4d.generators.make import choose_preset
 
     out = common.out or default_out(video, camera)
     name, generator, note = choose_preset(preset, quality, wan, out / ".latents")

@@ -39,7 +39,7 @@ def run(
     started = time.monotonic()
     from ex4d.train.config import load_config
     from ex4d.train.cost import describe, estimate
-    from ex4d.train.run import train
+    from ex4d.train.train import train
 
     settings = load_config(config)
     print(describe(estimate(settings)), flush=True)
@@ -55,7 +55,7 @@ def export(run_folder: Positional[Path], /, cpu: bool = True) -> None:
         run_folder: The `--out` of `ex4d train run`.
     """
     from ex4d.train.config import load_config
-    from ex4d.train.run import make_trainer
+    from ex4d.train.train import make_trainer
 
     trainer = make_trainer(load_config(run_folder / "config.yaml"), run_folder, cpu=cpu)
     for path in trainer.export():
@@ -119,10 +119,10 @@ def prepare(
     """
     import torch
 
-    from ex4d.train.clips import ClipFilter
-    from ex4d.train.data import PrepareConfig, shard_summary
-    from ex4d.train.data import prepare as prepare_all
-    from ex4d.train.masks import MaskRule
+    from ex4d.train.masks.make import MaskRule
+    from ex4d.train.prepare.clips import ClipFilter
+    from ex4d.train.prepare.prepare import PrepareConfig, shard_summary
+    from ex4d.train.prepare.prepare import prepare as prepare_all
 
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     config = PrepareConfig(
@@ -162,7 +162,7 @@ def masks(
         frames: Frames a clip.
         size: Height and width.
     """
-    from ex4d.train.mask_statistics import compare_with_renders, report_data
+    from ex4d.train.prepare.mask_statistics import compare_with_renders, report_data
 
     print(report_data(data, out))
     if videos is not None:

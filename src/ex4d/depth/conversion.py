@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float, Float32
 
 from ex4d.errors import InputError
-
-#: What the numbers of a map mean. metric: z in metres. relative: z up to one scale. inverse: 1/z up to one scale.
-#: disparity: s/z + t with unknown s > 0 and t (affine-invariant, what most relative models predict).
-Kind = Literal["metric", "relative", "inverse", "disparity"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
 
 #: Released conversion (recon.py): z = 10000 / max(3900 d, 1e-5), clipped to [1e-4, 1e4]; 3900 imitates Depth Anything's range.
 RELEASED_NUMERATOR, RELEASED_GAIN, RELEASED_FLOOR = 10000.0, 3900.0, 1e-5

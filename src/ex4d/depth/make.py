@@ -11,13 +11,13 @@ import numpy as np
 from jaxtyping import Float
 
 from ex4d.depth.base import DepthEstimator
-from ex4d.depth.cards import MODELS
-from ex4d.depth.conversion import KINDS, Kind
+from ex4d.depth.estimators.given import DepthMaps, PrecomputedDepth, check_aspect, maps_intrinsics
+from ex4d.depth.estimators.models import is_model_folder, make_model_depth, model_option_names
+from ex4d.depth.estimators.plane import PlaneDepth, PlaneParameters
 from ex4d.depth.intrinsics import Intrinsics, choose_intrinsics
-from ex4d.depth.plane import PlaneDepth, PlaneParameters
-from ex4d.depth.precomputed import DepthMaps, PrecomputedDepth, check_aspect, maps_intrinsics
-from ex4d.depth.resolve_model import is_model_folder, make_model_depth, model_option_names
 from ex4d.errors import InputError
+from ex4d.models.depth.cards import MODELS
+from ex4d.types import KINDS, DepthKind
 
 
 def depth_way(spec: str) -> Literal["plane", "model", "brought"] | None:
@@ -42,7 +42,7 @@ def make_depth(
     fov_deg: float | None = None,
     metadata: Mapping[str, object] | None = None,
     preset_reference: bool = False,
-    kind: Kind | None = None,
+    kind: DepthKind | None = None,
     fill_holes: bool = False,
     scale: float = 1.0,
     open_depth: Callable[[Path], DepthMaps] | None = None,
@@ -62,7 +62,7 @@ def make_depth(
         kind: What a depth file's numbers mean; None: as the file says, else detected with a warning.
         fill_holes: Fill NaN, zero and negative values of a depth file from their neighbours.
         scale: Multiplies the depth of a file.
-        open_depth: How a path is opened; the line passes `ex4d.sources.open_depth` (a stage does not open files).
+        open_depth: How a path is opened; the line passes `ex4d.io.depth.open.open_depth` (a stage does not open files).
         model_options: For estimators with a network: see `resolve_model.make_model_depth`. Files and planes have none.
 
     Raises:
@@ -102,7 +102,7 @@ def make_depth(
         return make_model_depth(spec, choose, reference=preset_reference, **model_options)  # type: ignore[arg-type]
     if way == "brought":
         if open_depth is None:
-            raise InputError(f"depth path {spec} without a way to open it", "open_depth=ex4d.sources.open_depth")
+            raise InputError(f"depth path {spec} without a way to open it", "open_depth=ex4d.io.depth.open.open_depth")
         return make_depth(
             open_depth(path),
             size_hw=size_hw,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ex4d.errors import InputError, WeightsError
 from ex4d.generators.base import Generator
-from ex4d.generators.wan_options import Wan14bOptions, preset_options
+from ex4d.generators.wan14b.config import Wan14bOptions, preset_options
 
 #: name -> one line for help.
 PRESETS = {
@@ -19,7 +19,7 @@ PRESETS = {
 
 def default_preset() -> str:
     """What completes the video where nothing was asked for: the embedded model, if the package has it."""
-    from ex4d.models.embedded import available
+    from ex4d.models.embedded.load import available
 
     return "nano" if available() else "fill"
 
@@ -46,7 +46,7 @@ def choose_preset(
         InputError: An unknown preset, or options of another one.
         WeightsError: A quality of an embedded model that is not there.
     """
-    from ex4d.models.embedded import GET_BACK
+    from ex4d.models.embedded.load import GET_BACK
 
     name = preset or default_preset()
     check_preset(name)
@@ -66,11 +66,11 @@ def choose_preset(
 def check_generator(name: str, options: dict[str, object]) -> None:
     """Refuse before any work what a preset would refuse after it: no GPU, missing weights, wrong options."""
     if name == "wan14b":
-        from ex4d.generators.wan14b import preflight
+        from ex4d.generators.wan14b.generator import preflight
 
         preflight(**options)
     if name == "nano":
-        from ex4d.generators import nano
+        from ex4d.generators.nano import generator as nano
 
         nano.check_quality(options.get("quality", "default"))
         nano.preflight()
@@ -78,7 +78,7 @@ def check_generator(name: str, options: dict[str, object]) -> None:
 
 def weights_of(name: str) -> dict[str, str]:
     """Hashes that decide a preset's result besides its options: another version of the weights is another result."""
-    from ex4d.models.embedded import hashes
+    from ex4d.models.embedded.load import hashes
 
     return hashes() if name == "nano" else {}
 
@@ -92,13 +92,13 @@ def make_generator(name: str, **options: object) -> Generator:
     """
     check_preset(name)
     if name == "fill":
-        from ex4d.generators.fill import Fill
+        from ex4d.generators.fill.fill import Fill
 
         return Fill(**options)  # type: ignore[arg-type]
     if name == "nano":
-        from ex4d.generators.nano import Nano
+        from ex4d.generators.nano.generator import Nano
 
         return Nano(**options)  # type: ignore[arg-type]
-    from ex4d.generators.wan import make_wan14b
+    from ex4d.generators.diffusion.generator import make_wan14b
 
     return make_wan14b(**options)  # type: ignore[arg-type]

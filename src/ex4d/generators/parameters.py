@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ex4d.generators.geometry_encoder import GeometryEncoder
+from ex4d.models.wan.geometry_encoder import GeometryEncoder
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ex4d.errors import InputError
-from ex4d.io.atomic import written_whole
+from ex4d.system.atomic import written_whole
 from ex4d.types import WatertightMesh
 
 _PLY_VERTEX = np.dtype([("xyz", "<f4", 3), ("rgba", "u1", 4)])

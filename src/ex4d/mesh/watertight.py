@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float32, Int32, UInt8
 
 from ex4d.errors import InputError
-from ex4d.geometry.mesh_rule import (
+from ex4d.mesh.rule import (
     DepthRange,
     MeshRule,
     cap_faces,

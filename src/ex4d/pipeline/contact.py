@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ex4d.io.atomic import written_whole
+from ex4d.system.atomic import written_whole
 from ex4d.types import RenderClip, VideoClip
 
 #: Height in pixels of one picture of the sheet.

@@ -10,71 +10,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ex4d.depth.precomputed import DepthMaps
-from ex4d.depth.resolve import depth_way
+from ex4d.depth.make import depth_way
 from ex4d.errors import InputError
-from ex4d.io import arrays
-from ex4d.types import DepthClip, VideoClip, check_rigid
+from ex4d.io.depth import file as arrays
+from ex4d.io.video.read import VideoSource
+from ex4d.pipeline.chunks import chunk_frames
+from ex4d.pipeline.config import RunConfig
+from ex4d.pipeline.folder import DEPTH
+from ex4d.pipeline.stage import RunResult
+from ex4d.system.atomic import ensure_dir
+from ex4d.types import DepthClip, Progress, VideoClip, check_rigid
 
 if TYPE_CHECKING:
-    from ex4d.depth.odometry import Odometry
-    from ex4d.io.video import VideoSource
-    from ex4d.stages import RunResult
-
-#: Files that hold depth as the brightness of a video.
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi")
-
-
-def open_depth(path: Path | str) -> DepthMaps:
-    """Maps of a depth.npz, of EXR or 16-bit PNG files (see `io.arrays.open_depth`), or of a grey video.
-
-    A video codes disparity as brightness, white nearest, as depth tools write it; `kind` says so and may be overridden.
-    """
-    path = Path(path)
-    if path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
-        return _open_video_depth(path)
-    source = arrays.open_depth(path)
-    return DepthMaps(
-        read=source.read,
-        num_frames=source.num_frames,
-        size_hw=source.size_hw,
-        kind=source.kind,  # type: ignore[arg-type]
-        K=source.K,
-        cam_from_world=source.cam_from_world,
-        name=source.name,
-    )
-
-
-def _open_video_depth(path: Path) -> DepthMaps:
-    from ex4d.footage import FrameReader
-    from ex4d.io.video import open_video
-
-    source = open_video(path)
-    reader = FrameReader(source)
-
-    def read(start: int, stop: int) -> np.ndarray:
-        return reader.read(np.arange(start, stop)).frames.mean(axis=-1, dtype=np.float32) / np.float32(255)
-
-    return DepthMaps(read, source.num_frames, source.size_hw, "disparity", name=str(path))
-
-
-def depth_of_part(maps: DepthMaps, source: VideoSource) -> DepthMaps:
-    """The maps of the frames that `--start` and `--frames` picked, when the file holds the whole video's; else the maps."""
-    from ex4d.io.video import open_video
-
-    first = round(source.start_s * float(source.fps))
-    if maps.num_frames == source.num_frames or first + source.num_frames > maps.num_frames:
-        return maps
-    if open_video(source.path).num_frames != maps.num_frames:
-        return maps
-    part = slice(first, first + source.num_frames)
-    return replace(
-        maps,
-        read=lambda start, stop: maps.read(first + start, first + stop),
-        num_frames=source.num_frames,
-        K=maps.K[part] if maps.K is not None and maps.K.ndim == 3 else maps.K,
-        cam_from_world=None if maps.cam_from_world is None else maps.cam_from_world[part],
-    )
+    from ex4d.depth.source_cameras.odometry import Odometry
 
 
 def repairs_edges(spec: str, clean: bool | None, reference: bool) -> bool:
@@ -109,7 +57,6 @@ def placed_depth(
 
 def write_depth_clips(path: Path, clips: Iterator[DepthClip], source: VideoSource, *, half: bool = False) -> None:
     """depth.npz of a clip; the first chunk is there before a folder is made, so bad input leaves nothing behind."""
-    from ex4d.io.atomic import ensure_dir
 
     first = next(clips, None)
     if first is None:
@@ -122,7 +69,7 @@ def write_depth_clips(path: Path, clips: Iterator[DepthClip], source: VideoSourc
 
 def with_clean_edges(clips: Iterator[DepthClip], source: VideoSource) -> Iterator[DepthClip]:
     """The same depth without flying pixels (`depth.edges`)."""
-    from ex4d.depth.edges import clean_edges
+    from ex4d.depth.maps.edges import clean_edges
 
     for frames, clip in _with_frames(clips, source):
         cleaned = [clean_edges(depth, color) for depth, color in zip(clip.depth, frames.frames, strict=True)]
@@ -153,7 +100,7 @@ def with_source_cameras(
     if cameras == "static":
         return clips
     if cameras == "estimate":
-        from ex4d.depth.odometry import Odometry
+        from ex4d.depth.source_cameras.odometry import Odometry
 
         return _estimated(clips, source, Odometry(align_depth=sensor), result)
     return _given(clips, source, read_poses(cameras, source.num_frames), cameras, result)
@@ -162,7 +109,7 @@ def with_source_cameras(
 def read_poses(cameras: str, num_frames: int) -> np.ndarray:
     """cam_from_world [num_frames, 4, 4] of a camera file, in the axes of its first camera."""
     from ex4d.cameras.formats.registry import read_track
-    from ex4d.geometry.relative import poses_at
+    from ex4d.geometry.poses import poses_at
 
     track = read_track(cameras)
     check_rigid(track.cam_from_world, f"source cameras of {cameras}")
@@ -182,7 +129,7 @@ def read_poses(cameras: str, num_frames: int) -> np.ndarray:
 def _estimated(
     clips: Iterator[DepthClip], source: VideoSource, odometry: Odometry, result: RunResult
 ) -> Iterator[DepthClip]:
-    from ex4d.depth.odometry import estimate_cameras
+    from ex4d.depth.source_cameras.odometry import estimate_cameras
 
     for frames, clip in _with_frames(clips, source):
         yield from estimate_cameras([frames], [clip], odometry)
@@ -198,7 +145,7 @@ def _estimated(
 def _given(
     clips: Iterator[DepthClip], source: VideoSource, poses: np.ndarray, name: str, result: RunResult
 ) -> Iterator[DepthClip]:
-    from ex4d.depth.given_cameras import scale_to_cameras
+    from ex4d.depth.source_cameras.given import scale_to_cameras
 
     factor, start = np.float32(1), 0
     for frames, clip in _with_frames(clips, source):
@@ -221,3 +168,43 @@ def _with_frames(clips: Iterator[DepthClip], source: VideoSource) -> Iterator[tu
         if len(pictures) != len(clip):
             raise InputError(f"more depth than the frames of {source.path}", "one depth a frame")
         yield VideoClip(np.stack(pictures), source.fps), clip
+
+
+def make_depth_file(source: VideoSource, config: RunConfig, result: RunResult, progress: Progress | None) -> list[str]:
+    """depth.npz of the clip."""
+    from ex4d.depth.make import make_depth
+    from ex4d.io.depth.open import depth_of_part, open_depth
+    from ex4d.pipeline.depth_stage import placed_depth, write_depth_clips
+
+    estimator = make_depth(
+        config.depth,
+        size_hw=source.size_hw,
+        num_frames=source.num_frames,
+        fov_deg=config.fov_deg,
+        preset_reference=config.reference,
+        kind=config.depth_kind,  # type: ignore[arg-type]
+        fill_holes=config.fill_holes,
+        open_depth=lambda path: depth_of_part(open_depth(path), source),
+        **config.depth_options,
+    )
+    step = chunk_frames(source.size_hw)
+    clips = estimator.estimate(source.chunks(step), seed=config.seed, progress=progress)
+    clips = placed_depth(
+        clips,
+        source,
+        config.depth,
+        result,
+        clean=config.clean_edges,
+        reference=config.reference,
+        source_cameras=config.source_cameras,
+    )
+    write_depth_clips(config.out / DEPTH, clips, source)
+    if cuts := source.cuts():
+        shown = ", ".join(map(str, cuts[:8])) + (", ..." if len(cuts) > 8 else "")
+        result.note(
+            f"a new shot begins at frame {shown}: a path is made for one shot; pick one with --start and --frames"
+        )
+    result.details["depth"] = {**estimator.manifest(), "cuts": cuts}
+    for note in getattr(estimator, "notes", lambda: [])():
+        result.note(note)
+    return [DEPTH]

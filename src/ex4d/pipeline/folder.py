@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from ex4d.errors import InputError
-from ex4d.footage import FrameReader
-from ex4d.io.arrays import DepthWriter, open_depth, read_cameras, write_cameras
-from ex4d.io.video import VideoSource, VideoWriter, open_video
-from ex4d.pipeline import chunk_frames, join_paths
+from ex4d.io.cameras import read_cameras, write_cameras
+from ex4d.io.depth.file import DepthWriter, open_depth
+from ex4d.io.video.frames import FrameReader
+from ex4d.io.video.read import VideoSource, VideoWriter, open_video
+from ex4d.pipeline.chunks import chunk_frames, join_paths
 from ex4d.types import CameraPath, DepthClip, RenderClip, VideoClip
 
 COLOR, MASK, CAMERAS = "color.mkv", "mask.mkv", "cameras.json"
@@ -182,3 +183,6 @@ class RenderFolder:
 
 def _size(video: VideoSource) -> str:
     return f"{video.size_hw[1]}x{video.size_hw[0]}"
+
+
+DEPTH, OUTPUT, MANIFEST, PREVIEW = "depth.npz", "output.mp4", "manifest.json", "preview.png"

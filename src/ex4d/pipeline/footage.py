@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from ex4d.io.arrays import DepthFile
-from ex4d.io.video import VideoSource
+from ex4d.io.depth.file import DepthFile
+from ex4d.io.video.frames import FrameReader
+from ex4d.io.video.read import VideoSource
+from ex4d.mesh.rule import DepthRange
 from ex4d.types import DepthClip, Unit, VideoClip
-
-
-class FrameReader:
-    """Frames of a video by index: forward without a second look, backward by starting again."""
-
-    def __init__(self, source: VideoSource) -> None:
-        self.source = source
-        self._kept: dict[int, np.ndarray] = {}
-        self._next = 0
-        self._frames: Iterator[np.ndarray] = source.frames()
-
-    def read(self, index: np.ndarray) -> VideoClip:
-        """Frames at rising indices."""
-        wanted = [int(i) for i in index]
-        if any(i < self._next and i not in self._kept for i in wanted):
-            self._frames, self._next = self.source.frames(), 0
-        kept = {i: self._kept[i] for i in wanted if i in self._kept}
-        need = set(wanted) - set(kept)
-        while need:
-            frame = next(self._frames)
-            if self._next in need:
-                kept[self._next] = frame
-                need.discard(self._next)
-            self._next += 1
-        self._kept = kept
-        return VideoClip(np.stack([kept[i] for i in wanted]), self.source.fps)
 
 
 class FileFootage:
@@ -65,3 +42,41 @@ class FileFootage:
             maps = np.concatenate([self._depth.read(int(i), int(i) + 1) for i in index])
         poses = None if self._depth.cam_from_world is None else self._depth.cam_from_world[index]
         return DepthClip(np.ascontiguousarray(maps, np.float32), self._K[index].copy(), self._unit, poses)
+
+
+class Footage(Protocol):
+    """Frames and depth of a clip that need not fit in memory; indices count from the clip's start."""
+
+    def video(self, index: np.ndarray) -> VideoClip:
+        """Frames at rising indices."""
+        ...
+
+    def depth(self, index: np.ndarray) -> DepthClip:
+        """Depth at the same indices."""
+        ...
+
+
+@dataclass(frozen=True)
+class MemoryFootage:
+    """A clip in memory."""
+
+    video_clip: VideoClip
+    depth_clip: DepthClip
+
+    def video(self, index: np.ndarray) -> VideoClip:
+        return VideoClip(self.video_clip.frames[index], self.video_clip.fps)
+
+    def depth(self, index: np.ndarray) -> DepthClip:
+        clip = self.depth_clip
+        poses = None if clip.cam_from_world is None else clip.cam_from_world[index]
+        return DepthClip(clip.depth[index], clip.K[index], clip.unit, poses)
+
+
+def depth_range_of(depth: DepthFile) -> DepthRange:
+    """Nearest and farthest depth of the whole file, read in pieces."""
+    found: DepthRange | None = None
+    for start in range(0, depth.num_frames, 16):
+        part = DepthRange.of(np.asarray(depth.read(start, min(start + 16, depth.num_frames)), np.float32))
+        found = part if found is None else found.union(part)
+    assert found is not None
+    return found

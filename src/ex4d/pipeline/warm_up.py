@@ -30,9 +30,9 @@ def _compile() -> None:
 
 def draw_a_little() -> None:
     """Every kernel of a default run once, on a picture of a few pixels."""
-    from ex4d.generators.fill import Fill
-    from ex4d.geometry.mesh_rule import DepthRange, MeshRule
-    from ex4d.render.cpu import CpuRasterizer
+    from ex4d.generators.fill.fill import Fill
+    from ex4d.mesh.rule import DepthRange, MeshRule
+    from ex4d.render.cpu.rasterizer import CpuRasterizer
     from ex4d.types import CameraPath, RenderClip, VideoClip
 
     side = 16

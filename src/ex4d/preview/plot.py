@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt8
 
-from ex4d.preview import SAFE_DEG, PathReport
+from ex4d.preview.report import SAFE_DEG, PathReport
 
 Picture = UInt8[np.ndarray, "height width 3"]
 

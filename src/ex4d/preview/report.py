@@ -1,6 +1,6 @@
 """What a camera path will cost before anything is generated: coverage, holes, collisions; and the largest path that fits.
 
-Stands beside `pipeline.py`: it renders the clip's own meshes at low resolution on the CPU.
+Stands beside `pipeline/line.py`: it renders the clip's own meshes at low resolution on the CPU.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from fractions import Fraction
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 
-from ex4d.cameras.resolve import make_path
+from ex4d.cameras.make import make_path
+from ex4d.cameras.place import RelativeTo, place_path
 from ex4d.cameras.subject import Subject, find_subject
 from ex4d.errors import InputError
 from ex4d.geometry.frames import eye_in_world
-from ex4d.geometry.mesh_rule import DepthRange, MeshRule
 from ex4d.geometry.pinhole import project, resize_intrinsics
-from ex4d.geometry.relative import RelativeTo, place_path
+from ex4d.mesh.rule import DepthRange, MeshRule
 from ex4d.render.base import Rasterizer
 from ex4d.render.clip import render_clip
 from ex4d.types import MAX_CHUNK_FRAMES, CameraPath, DepthClip, Progress, VideoClip
@@ -200,7 +200,7 @@ def nearest_source(
 
 
 def _cpu() -> Rasterizer:
-    from ex4d.render.resolve import get_rasterizer
+    from ex4d.render.make import get_rasterizer
 
     return get_rasterizer("cpu")
 

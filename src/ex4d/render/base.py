@@ -29,7 +29,7 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int32, UInt8
 
-from ex4d.geometry.mesh_rule import MIN_DEPTH, DepthRange, MeshRule
+from ex4d.mesh.rule import MIN_DEPTH, DepthRange, MeshRule
 from ex4d.types import WatertightMesh
 
 #: Near plane, scene units: the reference's own (EX-4D release, recon.py).

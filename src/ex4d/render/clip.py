@@ -9,7 +9,7 @@ from jaxtyping import Int64
 
 from ex4d.errors import InputError
 from ex4d.geometry.frames import invert_rigid
-from ex4d.geometry.mesh_rule import DepthRange, MeshRule
+from ex4d.mesh.rule import DepthRange, MeshRule
 from ex4d.render.base import DepthRasterizer, Rasterizer, SeenFrame, resolve_frame
 from ex4d.types import CameraPath, DepthClip, Progress, RenderClip, VideoClip, WatertightMesh
 

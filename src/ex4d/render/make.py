@@ -18,19 +18,19 @@ def get_rasterizer(name: str = "auto") -> Rasterizer:
     if name == "auto":
         import torch
 
-        from ex4d.render import cuda
+        from ex4d.render.cuda import rasterizer as cuda
 
         return get_rasterizer("cuda" if torch.cuda.is_available() and cuda.available()[0] else "cpu")
     if name == "cpu":
-        from ex4d.render.cpu import CpuRasterizer
+        from ex4d.render.cpu.rasterizer import CpuRasterizer
 
         return CpuRasterizer()
     if name == "cuda":
-        from ex4d.render.cuda import CudaRasterizer
+        from ex4d.render.cuda.rasterizer import CudaRasterizer
 
         return CudaRasterizer()
     if name == "reference":
-        from ex4d.render.reference import ReferenceRasterizer
+        from ex4d.render.plain import ReferenceRasterizer
 
         return ReferenceRasterizer()
     if name == "nvdiffrast":

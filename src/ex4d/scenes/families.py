@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ex4d.evaluate import scene_parts as parts
-from ex4d.evaluate import scene_textures as tex
-from ex4d.evaluate.scene_parts import Part, rotation, translation
-from ex4d.evaluate.scene_shading import Light, Material
 from ex4d.geometry.frames import look_at
+from ex4d.scenes import parts
+from ex4d.scenes import textures as tex
+from ex4d.scenes.parts import Part, rotation, translation
+from ex4d.scenes.shading import Light, Material
 
 
 @dataclass

@@ -27,21 +27,13 @@ from typing import NamedTuple
 import numpy as np
 
 from ex4d.errors import InputError
-from ex4d.evaluate.scene_families import Layout, build
-from ex4d.evaluate.scene_parts import Part
-from ex4d.evaluate.scene_shading import (
-    Geometry,
-    Material,
-    Shader,
-    corner_weights,
-    display,
-    edge_planes,
-    texels_per_metre,
-)
-from ex4d.evaluate.scene_textures import TextureBank
 from ex4d.geometry.frames import invert_rigid, look_at
 from ex4d.geometry.pinhole import focal_px, intrinsics, px_centers, unproject
 from ex4d.render.base import NEAR, Rasterizer
+from ex4d.scenes.families import Layout, build
+from ex4d.scenes.parts import Part
+from ex4d.scenes.shading import Geometry, Material, Shader, corner_weights, display, edge_planes, texels_per_metre
+from ex4d.scenes.textures import TextureBank
 from ex4d.types import CameraPath, DepthClip, VideoClip, WatertightMesh
 
 #: Raised whenever a scene of any family and seed changes.
@@ -321,7 +313,7 @@ def _weld(part: Part) -> np.ndarray:
 
 @cache
 def _default_rasterizer() -> Rasterizer:
-    from ex4d.render.resolve import get_rasterizer
+    from ex4d.render.make import get_rasterizer
 
     return get_rasterizer("auto")
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ex4d.evaluate.scene_textures import SIZE, TextureBank
+from ex4d.scenes.textures import SIZE, TextureBank
 from ex4d.types import WatertightMesh
 
 #: Pixels shaded at a time: their arrays stay in a core's own cache, which makes numpy about twice as fast.

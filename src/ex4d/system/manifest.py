@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ex4d.errors import InputError
-from ex4d.io.atomic import ensure_dir, written_whole
+from ex4d.system.atomic import ensure_dir, written_whole
 
 #: Packages whose version can change a result.
 PACKAGES = ("ex4d", "torch", "numpy", "numba", "av", "opencv-python-headless", "diffusers", "transformers", "triton")

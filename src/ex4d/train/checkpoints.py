@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ex4d.errors import InputError, ResourceError, WeightsError
-from ex4d.io.atomic import ensure_dir
+from ex4d.system.atomic import ensure_dir
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -156,7 +156,7 @@ def describe(cost: Cost) -> str:
 
 
 def _latent_size(config: TrainConfig) -> tuple[int, int, int]:
-    from ex4d.train.shards import read_shard
+    from ex4d.train.data.shards import read_shard
 
     for shard in sorted(Path(config.data.path).glob("*.tar"))[:1]:
         for sample in read_shard(shard)[:1]:

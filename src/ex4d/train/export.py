@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from ex4d.errors import InputError
-from ex4d.generators.checkpoint import AdapterConfig, adapter_from_models, save_adapter
-from ex4d.io.atomic import written_whole
+from ex4d.models.wan.files.adapter import AdapterConfig, adapter_from_models, save_adapter
+from ex4d.system.atomic import written_whole
 from ex4d.train.task import like, trained_parameters, with_weights
 
 if TYPE_CHECKING:

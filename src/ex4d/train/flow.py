@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from ex4d.errors import InputError
-from ex4d.train.batches import Batches, Draw, derived_generator
 from ex4d.train.config import TrainConfig
+from ex4d.train.data.batches import Batches, Draw, derived_generator
+from ex4d.train.data.shards import Sample, fingerprint, split
 from ex4d.train.mixture import draw_weights
 from ex4d.train.objective import Noised, draw_noised, flow_loss, noised_at, schedule_table
-from ex4d.train.shards import Sample, fingerprint, split
 
 if TYPE_CHECKING:
     import numpy as np

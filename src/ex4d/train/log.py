@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ex4d.io.atomic import ensure_dir, written_whole
+from ex4d.system.atomic import ensure_dir, written_whole
 
 if TYPE_CHECKING:
     import numpy as np

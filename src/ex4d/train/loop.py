@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ex4d.errors import Cancelled, InputError, ResourceError
-from ex4d.train.batches import Draw, derived_seed
 from ex4d.train.checkpoints import Checkpoint, load_checkpoint, load_weights_only, save_checkpoint, save_portable
 from ex4d.train.config import LoopConfig
+from ex4d.train.data.batches import Draw, derived_seed
 from ex4d.train.log import RunLog
 from ex4d.train.parallel import make_accelerator, wrap
 from ex4d.train.task import Task, like, load_trained, trained_parameters, whole, with_weights

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ex4d.errors import InputError
-from ex4d.generators.geometry_encoder import GeometryEncoder
-from ex4d.generators.lora import attach_lora
-from ex4d.generators.transformer import Ex4dTransformer
+from ex4d.models.wan.geometry_encoder import GeometryEncoder
+from ex4d.models.wan.lora import attach_lora
+from ex4d.models.wan.transformer import Ex4dTransformer
 from ex4d.train.config import ModelConfig
 from ex4d.train.cost import WAN_14B
 from ex4d.train.flow import FlowModule

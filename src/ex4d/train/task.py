@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ex4d.errors import WeightsError
-from ex4d.train.batches import Draw
+from ex4d.train.data.batches import Draw
 
 if TYPE_CHECKING:
     import numpy as np

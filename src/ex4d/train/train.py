@@ -18,11 +18,11 @@ def make_trainer(config: TrainConfig, out: Path, *, restart_from: Path | None = 
     """Read the shards, build the model and restore the newest checkpoint of `out`, if there is one."""
     import torch
 
+    from ex4d.train.data.shards import read_shards
     from ex4d.train.flow import FlowTask
     from ex4d.train.loop import Trainer
     from ex4d.train.models import build_flow_module, checkpoint_activations
     from ex4d.train.parallel import make_accelerator
-    from ex4d.train.shards import read_shards
 
     samples = read_shards(Path(config.data.path))
     device = make_accelerator(config.loop, cpu=cpu).device
@@ -56,7 +56,7 @@ def train(
 def _write_config(config: TrainConfig, out: Path) -> None:
     import yaml
 
-    from ex4d.io.atomic import ensure_dir, written_whole
+    from ex4d.system.atomic import ensure_dir, written_whole
 
     ensure_dir(Path(out))
     with written_whole(Path(out) / "config.yaml") as temporary:

@@ -13,8 +13,8 @@ import numpy as np
 
 from ex4d.cameras.formats.base import Format, Probe, ReadOptions, Tracks
 from ex4d.cameras.formats.track import CameraTrack
-from ex4d.cameras.presets import PRESETS
-from ex4d.cameras.released import parse_released
+from ex4d.cameras.words.moves import PRESETS
+from ex4d.cameras.words.released import parse_released
 from ex4d.errors import InputError
 
 #: Modules of this folder that define FORMAT, in the order in which detection asks them.

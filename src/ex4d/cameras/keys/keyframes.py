@@ -27,9 +27,9 @@ import numpy as np
 from jaxtyping import Float64
 
 from ex4d.cameras.easing import ease
+from ex4d.cameras.keys.splines import constant_speed_times, path_lengths, spline_poses
 from ex4d.cameras.remap import remap_time
 from ex4d.cameras.rig import rig_delta, rig_poses, rotation
-from ex4d.cameras.splines import constant_speed_times, path_lengths, spline_poses
 from ex4d.cameras.subject import Subject, find_subject
 from ex4d.cameras.units import parse_length, parse_number
 from ex4d.errors import InputError

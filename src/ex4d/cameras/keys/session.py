@@ -14,9 +14,9 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64
 
-from ex4d.cameras.keyframes import Key, sample_keys
+from ex4d.cameras.keys.keyframes import Key, sample_keys
+from ex4d.cameras.keys.splines import spline_poses
 from ex4d.cameras.remap import remap_time
-from ex4d.cameras.splines import spline_poses
 from ex4d.cameras.subject import Subject
 from ex4d.errors import InputError
 from ex4d.geometry.frames import invert_rigid

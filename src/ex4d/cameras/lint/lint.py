@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float64
 from ex4d.cameras.formats.base import Probe, ReadOptions
 from ex4d.cameras.formats.registry import read_tracks, split_spec
 from ex4d.cameras.formats.track import CameraTrack
-from ex4d.cameras.lint_axes import axes_findings
+from ex4d.cameras.lint.axes import axes_findings
 from ex4d.errors import InputError
 from ex4d.geometry.frames import rotation_angle_rad
 from ex4d.geometry.pinhole import project

@@ -14,8 +14,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from ex4d.cameras.presets import COMMON, PRESETS, unknown_preset
-from ex4d.cameras.released import RELEASED, parse_released
+from ex4d.cameras.words.moves import COMMON, PRESETS, unknown_preset
+from ex4d.cameras.words.released import RELEASED, parse_released
 from ex4d.errors import InputError
 
 _THEN = re.compile(r"\s+then\s+|\s*>\s*")

@@ -8,13 +8,13 @@ import numpy as np
 from jaxtyping import Float64
 
 from ex4d.cameras.easing import ease
-from ex4d.cameras.language import Move, PathSpec
-from ex4d.cameras.presets import PRESETS
-from ex4d.cameras.released import released_notes, released_rig, rounds
 from ex4d.cameras.remap import remap_time
 from ex4d.cameras.rig import MOTIONS, rig_intrinsics, rig_poses
 from ex4d.cameras.subject import Subject, find_subject, released_radius
 from ex4d.cameras.units import parse_number
+from ex4d.cameras.words.language import Move, PathSpec
+from ex4d.cameras.words.moves import PRESETS
+from ex4d.cameras.words.released import released_notes, released_rig, rounds
 from ex4d.errors import InputError
 from ex4d.types import CameraPath, DepthClip
 

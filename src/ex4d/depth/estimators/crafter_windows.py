@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ex4d.depth.crafter_model import CrafterParts, predict
 from ex4d.errors import InputError
+from ex4d.models.depth.depth_crafter import CrafterParts, predict
 
 #: Called after each denoising step with (window, step).
 OnStep = Callable[[int, int], None]

@@ -14,7 +14,11 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from ex4d.depth.conversion import FAR_OVER_NEAR
-from ex4d.depth.crafter_model import (
+from ex4d.depth.estimators.crafter_windows import Denoiser, Windows, denoise_windows
+from ex4d.depth.intrinsics import Intrinsics
+from ex4d.depth.maps.second_pass import DisparitySpool, to_depth_clips
+from ex4d.errors import InputError
+from ex4d.models.depth.depth_crafter import (
     CHUNK_FRAMES,
     NOISE_STRENGTH,
     CrafterParts,
@@ -23,11 +27,7 @@ from ex4d.depth.crafter_model import (
     embed_frames,
     encode_frames,
 )
-from ex4d.depth.crafter_windows import Denoiser, Windows, denoise_windows
-from ex4d.depth.intrinsics import Intrinsics
-from ex4d.depth.second_pass import DisparitySpool, to_depth_clips
-from ex4d.depth.store import ArrayStore, content_key
-from ex4d.errors import InputError
+from ex4d.system.array_store import ArrayStore, content_key
 from ex4d.types import DepthClip, Progress, VideoClip
 
 #: fast: everything stays on the device. low: one network at a time. lowest: the UNet comes block by block.

@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
-from ex4d.depth.cards import Family
-from ex4d.depth.conversion import Kind
-from ex4d.depth.preprocess import Preprocess
+from ex4d.depth.estimators.preprocess import Preprocess
 from ex4d.errors import WeightsError
+from ex4d.models.depth.cards import Family
+from ex4d.types import DepthKind
 
 #: Depth Pro's limits on its canonical inverse depth (transformers' post-processing): 0.1 mm to 10 km.
 DEPTH_PRO_INVERSE = (1e-4, 1e4)
@@ -41,7 +41,7 @@ class FrameModel:
     network: Any
     preprocess: Preprocess
     family: Family
-    kind: Kind
+    kind: DepthKind
 
     @torch.inference_mode()
     def __call__(
@@ -110,7 +110,7 @@ def load_frame_model(folder: Path, family: Family, device: str, dtype: torch.dty
     return FrameModel(network.to(device).eval(), Preprocess.load(folder), family, kind_of(network.config, family))
 
 
-def kind_of(config: Any, family: Family) -> Kind:
+def kind_of(config: Any, family: Family) -> DepthKind:
     """What a model's numbers mean."""
     if family == "depth_anything" and config.depth_estimation_type == "relative":
         return "disparity"

@@ -1,6 +1,6 @@
 """Depth the user brings: any kind of map, validated, converted to z, at the clip's own size.
 
-This stage opens no files. `DepthMaps` holds a function that reads maps by frame range; `ex4d.sources.open_depth(path)` makes
+This stage opens no files. `DepthMaps` holds a function that reads maps by frame range; `ex4d.io.depth.open.open_depth(path)` makes
 one from a depth.npz, an EXR or 16-bit PNG sequence, or a video-coded disparity file.
 """
 
@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float, Float32, Float64
 
-from ex4d.depth.conversion import FAR_OVER_NEAR, DisparityToDepth, Kind, check_spread, released_depth, sample_values
+from ex4d.depth.conversion import FAR_OVER_NEAR, DisparityToDepth, check_spread, released_depth, sample_values
 from ex4d.depth.intrinsics import Intrinsics
 from ex4d.errors import InputError
 from ex4d.geometry.pinhole import resize_intrinsics
-from ex4d.types import DepthClip, Progress, Unit, VideoClip, check_rigid
+from ex4d.types import DepthClip, DepthKind, Progress, Unit, VideoClip, check_rigid
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class DepthMaps:
     read: Callable[[int, int], np.ndarray]
     num_frames: int
     size_hw: tuple[int, int]
-    kind: Kind | None = None
+    kind: DepthKind | None = None
     K: Float[np.ndarray, "*time 3 3"] | None = None
     cam_from_world: Float64[np.ndarray, "time 4 4"] | None = None
     name: str = "depth"
@@ -156,7 +156,7 @@ class PrecomputedDepth:
         self._found["raw_range"] = [lowest, highest]
         return np.concatenate(samples)
 
-    def _read(self, start: int, stop: int, kind: Kind | None) -> Float32[np.ndarray, "time height width"]:
+    def _read(self, start: int, stop: int, kind: DepthKind | None) -> Float32[np.ndarray, "time height width"]:
         maps = np.asarray(self.maps.read(start, stop)).astype(np.float32)
         if maps.shape != (stop - start, *self.maps.size_hw):
             raise InputError(
@@ -180,7 +180,7 @@ class PrecomputedDepth:
             )
         return np.stack([fill_invalid(frame, ~wrong, self.maps.name) for frame, wrong in zip(maps, bad, strict=True)])
 
-    def _detected(self, samples: Float32[np.ndarray, " n"]) -> Kind:
+    def _detected(self, samples: Float32[np.ndarray, " n"]) -> DepthKind:
         maps = self._read(0, 1, None)[0]
         kind = detect_kind(maps, samples)
         self._found["kind"] = f"{kind} (detected)"
@@ -197,7 +197,7 @@ class PrecomputedDepth:
             )
         return kind
 
-    def _conversion(self, kind: Kind, samples: Float32[np.ndarray, " n"]) -> Callable[[np.ndarray], np.ndarray]:
+    def _conversion(self, kind: DepthKind, samples: Float32[np.ndarray, " n"]) -> Callable[[np.ndarray], np.ndarray]:
         if kind == "disparity" and self.reference:
             lowest, highest = self._found["raw_range"]  # type: ignore[misc]
             return lambda maps: released_depth(maps, lowest, highest)
@@ -226,7 +226,7 @@ def check_aspect(maps: DepthMaps, size_hw: tuple[int, int]) -> None:
         )
 
 
-def detect_kind(first: Float32[np.ndarray, "height width"], samples: Float32[np.ndarray, " n"]) -> Kind:
+def detect_kind(first: Float32[np.ndarray, "height width"], samples: Float32[np.ndarray, " n"]) -> DepthKind:
     """Guess what unlabelled numbers mean: a picture's lower part is nearer than its upper part almost always.
 
     So values that fall towards the bottom are depth ("relative": no unit is guessed), values that grow are disparity.

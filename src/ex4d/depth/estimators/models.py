@@ -12,12 +12,12 @@ import numpy as np
 from jaxtyping import Float32
 
 from ex4d.depth.base import DepthEstimator
-from ex4d.depth.cards import MODELS, Family, ModelCard, find_card
 from ex4d.depth.conversion import FAR_OVER_NEAR
+from ex4d.depth.estimators.given import DepthMaps
 from ex4d.depth.intrinsics import Intrinsics
-from ex4d.depth.precomputed import DepthMaps
-from ex4d.depth.weights import find_repos, first_available
 from ex4d.errors import InputError, ResourceError, WeightsError
+from ex4d.models.depth.cards import MODELS, Family, ModelCard, find_card
+from ex4d.models.depth.weights import find_repos, first_available
 
 ChooseIntrinsics = Callable[["Float32[np.ndarray, '3 3'] | None"], Intrinsics]
 Precision = Literal["auto", "float32", "float16", "bfloat16"]
@@ -72,7 +72,7 @@ def make_model_depth(
     folder = Path(spec)
     card = _first_here(root) if spec == "auto" else None
     if spec == "nano" or (spec == "auto" and card is None):
-        from ex4d.depth.nano import load_nano
+        from ex4d.depth.estimators.nano import load_nano
 
         more = {"reference": reference, "work_dir": work_dir, "far_over_near": far_over_near}
         return load_nano(choose(None), device=place, **more)
@@ -94,9 +94,9 @@ def make_model_depth(
     card = card or find_card(spec)
     folders = find_repos(card, root)
     if card.family == "depth_crafter":
-        from ex4d.depth.crafter_model import load_parts
-        from ex4d.depth.crafter_windows import Windows
-        from ex4d.depth.depth_crafter import DepthCrafterDepth
+        from ex4d.depth.estimators.crafter_windows import Windows
+        from ex4d.depth.estimators.depth_crafter import DepthCrafterDepth
+        from ex4d.models.depth.depth_crafter import load_parts
 
         unet, svd = folders.values()
         return DepthCrafterDepth(
@@ -139,7 +139,7 @@ def model_option_names() -> frozenset[str]:
 
 def _first_here(root: Path | None) -> ModelCard | None:
     """The first downloaded model that is here; None where there is none, but the package's own."""
-    from ex4d.depth.nano import available
+    from ex4d.depth.estimators.nano import available
 
     try:
         return first_available(root)
@@ -161,8 +161,8 @@ def _video_depth_anything(
 ) -> DepthEstimator:
     import torch
 
-    from ex4d.depth.vda_model import load_released
-    from ex4d.depth.video_depth_anything import VideoDepthAnythingDepth
+    from ex4d.depth.estimators.video_depth_anything import VideoDepthAnythingDepth
+    from ex4d.models.depth.video_depth_anything import load_released
 
     (pattern,) = next(iter(card.repos.values()))
     path = next(folder.glob(pattern))
@@ -194,8 +194,8 @@ def _per_frame(
     prompt: DepthMaps | None,
     card: ModelCard | None = None,
 ) -> DepthEstimator:
-    from ex4d.depth.frame_model import load_frame_model
-    from ex4d.depth.per_frame import PerFrameDepth
+    from ex4d.depth.estimators.frame_model import load_frame_model
+    from ex4d.depth.estimators.per_frame import PerFrameDepth
 
     if prompt is not None and family != "prompt_depth_anything":
         raise InputError(f"a depth prompt for {name}", "a model that takes one", "--model prompt-depth-anything-small")

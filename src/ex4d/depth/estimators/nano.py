@@ -12,13 +12,13 @@ from jaxtyping import Float32, UInt8
 
 from ex4d.depth.conversion import FAR_OVER_NEAR, DisparityToDepth, check_spread, released_depth
 from ex4d.depth.intrinsics import Intrinsics
-from ex4d.depth.recursive_filter import DECAY, smooth_both_ways
-from ex4d.depth.second_pass import DisparitySpool
-from ex4d.depth.store import ArrayStore, MapSpool, content_key
-from ex4d.depth.upsample import upsample_map
+from ex4d.depth.maps.recursive_filter import DECAY, smooth_both_ways
+from ex4d.depth.maps.second_pass import DisparitySpool
+from ex4d.depth.maps.upsample import upsample_map
 from ex4d.errors import InputError
 from ex4d.geometry.similarity import ScaleShift, fit_scale_shift
-from ex4d.models import embedded
+from ex4d.models.embedded import load as embedded
+from ex4d.system.array_store import ArrayStore, MapSpool, content_key
 from ex4d.types import DepthClip, Progress, VideoClip
 
 #: Folder of the network inside the embedded weights.
@@ -233,7 +233,7 @@ def load_nano(
     Raises:
         WeightsError: The weights are missing, or their bytes are not the published ones.
     """
-    from ex4d.models.depth_network import ClipDepthNetwork
+    from ex4d.models.depth.nano import ClipDepthNetwork
 
     network = embedded.load_model(ClipDepthNetwork, PART, folder=folder).to(device)
     weights: dict[str, object] = {"embedded": PART, "sha256": embedded.hashes(folder)[f"{PART}/{embedded.WEIGHTS}"]}

@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from ex4d.depth.align import TemporalAligner
 from ex4d.depth.conversion import FAR_OVER_NEAR
-from ex4d.depth.flow_filter import filter_along_flow
-from ex4d.depth.frame_model import FrameModel
+from ex4d.depth.estimators.frame_model import FrameModel
+from ex4d.depth.estimators.given import DepthMaps
 from ex4d.depth.intrinsics import Intrinsics
-from ex4d.depth.parallax import depth_ratio_from_parallax
-from ex4d.depth.precomputed import DepthMaps
-from ex4d.depth.second_pass import DisparitySpool, to_depth_clips
-from ex4d.depth.store import ArrayStore, MapSpool, content_key
-from ex4d.depth.tracks import to_gray
+from ex4d.depth.maps.align import TemporalAligner
+from ex4d.depth.maps.flow_filter import filter_along_flow
+from ex4d.depth.maps.second_pass import DisparitySpool, to_depth_clips
+from ex4d.depth.source_cameras.parallax import depth_ratio_from_parallax
 from ex4d.errors import InputError
 from ex4d.geometry.pinhole import intrinsics as make_K
+from ex4d.pixels.tracks import to_gray
+from ex4d.system.array_store import ArrayStore, MapSpool, content_key
 from ex4d.types import DepthClip, Progress, VideoClip
 
 #: Farthest and nearest metres that a metric model's answer may reach; beyond lie mistakes (sky in an indoor model).

@@ -13,11 +13,11 @@ from torch.nn import functional as F
 
 from ex4d.depth.conversion import FAR_OVER_NEAR
 from ex4d.depth.intrinsics import Intrinsics
-from ex4d.depth.second_pass import DisparitySpool, to_depth_clips
-from ex4d.depth.store import ArrayStore, content_key
-from ex4d.depth.vda_model import WINDOW, VideoDepthAnything
+from ex4d.depth.maps.second_pass import DisparitySpool, to_depth_clips
 from ex4d.errors import InputError
 from ex4d.geometry.similarity import fit_scale_shift
+from ex4d.models.depth.video_depth_anything import WINDOW, VideoDepthAnything
+from ex4d.system.array_store import ArrayStore, content_key
 from ex4d.types import DepthClip, Progress, VideoClip
 
 #: Released inference: a window begins with these frames of the window before, then goes on with new ones.

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
-from ex4d.depth.conversion import FAR_OVER_NEAR, DisparityToDepth, Kind, sample_values
-from ex4d.depth.odometry import FEWEST_INLIERS, Odometry, sample_depth
+from ex4d.depth.conversion import FAR_OVER_NEAR, DisparityToDepth, sample_values
+from ex4d.depth.source_cameras.odometry import FEWEST_INLIERS, Odometry, sample_depth
 from ex4d.errors import InputError
 from ex4d.geometry.similarity import ScaleShift, fit_scale_shift
+from ex4d.types import DepthKind
 
 #: Inverse depth never falls below this share of the clip's nearest, so that a bad fit cannot turn depth negative.
 LOWEST_INVERSE = 1e-3
@@ -57,7 +58,7 @@ class TemporalAligner:
         fits: raw map -> common footing (1/z or z), one per frame.
     """
 
-    kind: Kind
+    kind: DepthKind
     shift: bool = True
     far_over_near: float = FAR_OVER_NEAR
     fits: list[ScaleShift] = field(default_factory=list)

@@ -8,9 +8,10 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from ex4d.depth.flow_filter import THERE_AND_BACK_PX, dense_flow, pull
-from ex4d.depth.store import ArrayStore, MapSpool
-from ex4d.depth.tracks import to_gray
+from ex4d.depth.maps.flow_filter import THERE_AND_BACK_PX
+from ex4d.pixels.flow import dense_flow, pull
+from ex4d.pixels.tracks import to_gray
+from ex4d.system.array_store import ArrayStore, MapSpool
 from ex4d.types import Progress
 
 #: How much of the past a frame takes over: the mean reaches 1 / (1 - DECAY) frames to either side.

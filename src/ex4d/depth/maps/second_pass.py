@@ -9,8 +9,8 @@ from jaxtyping import Float32
 
 from ex4d.depth.conversion import FAR_OVER_NEAR, DisparityToDepth, check_spread, released_depth, sample_values
 from ex4d.depth.intrinsics import Intrinsics
-from ex4d.depth.store import ArrayStore, MapSpool
 from ex4d.errors import InputError
+from ex4d.system.array_store import ArrayStore, MapSpool
 from ex4d.types import DepthClip, Progress
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ex4d.depth.align import FlickerMeter
 from ex4d.depth.conversion import sample_values
-from ex4d.depth.edges import edge_confidence, flying_pixels
-from ex4d.depth.odometry import sample_depth
-from ex4d.depth.tracks import PointTracker, to_gray
+from ex4d.depth.maps.align import FlickerMeter
+from ex4d.depth.maps.edges import edge_confidence, flying_pixels
+from ex4d.depth.source_cameras.odometry import sample_depth
+from ex4d.pixels.tracks import PointTracker, to_gray
 from ex4d.types import DepthClip, VideoClip
 
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from ex4d.depth.edges import COLOR_SIGMA, clean_edges, step_pixels
+from ex4d.depth.maps.edges import COLOR_SIGMA, clean_edges, step_pixels
 
 #: Half width, in pixels of the small map, of the neighbourhood a pixel beside an edge may choose from, and how soon a
 #: neighbour's say falls with its distance.

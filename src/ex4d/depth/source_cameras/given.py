@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float32, Float64
 
-from ex4d.depth.odometry import FEWEST_INLIERS, sample_depth
-from ex4d.depth.tracks import PointTracker, to_gray
+from ex4d.depth.source_cameras.odometry import FEWEST_INLIERS, sample_depth
 from ex4d.errors import InputError
 from ex4d.geometry.frames import invert_rigid, transform_points
 from ex4d.geometry.pinhole import project, unproject
 from ex4d.geometry.similarity import ScaleShift, fit_scale_shift
+from ex4d.pixels.tracks import PointTracker, to_gray
 from ex4d.types import DepthClip, VideoClip
 
 #: Rays that meet at less than this angle (degrees) say nothing about depth.

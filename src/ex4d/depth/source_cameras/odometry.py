@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float32, Float64, UInt8
 
-from ex4d.depth.depth_alignment import Surface, align_surfaces
-from ex4d.depth.tracks import PointTracker, to_gray
+from ex4d.depth.source_cameras.alignment import Surface, align_surfaces
 from ex4d.geometry.frames import invert_rigid, rigid, transform_points
 from ex4d.geometry.pinhole import project, unproject
+from ex4d.pixels.tracks import PointTracker, to_gray
 from ex4d.types import DepthClip, VideoClip
 
 #: Reprojection error, in pixels of a 640-pixel-wide picture, above which a point is a mover or a mistake.

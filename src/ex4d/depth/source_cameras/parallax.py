@@ -12,10 +12,10 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from ex4d.depth.conversion import FAR_OVER_NEAR, DisparityToDepth, sample_values
-from ex4d.depth.odometry import FEWEST_INLIERS, sample_depth, solve_pose
-from ex4d.depth.tracks import PointTracker
+from ex4d.depth.source_cameras.odometry import FEWEST_INLIERS, sample_depth, solve_pose
 from ex4d.geometry.frames import transform_points
 from ex4d.geometry.pinhole import project, unproject
+from ex4d.pixels.tracks import PointTracker
 
 #: Ratios that are tried: from a wall with relief to an open landscape.
 RATIOS = np.geomspace(1.3, 120, 16)

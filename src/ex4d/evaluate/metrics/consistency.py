@@ -7,7 +7,7 @@ import math
 import cv2
 import numpy as np
 
-from ex4d.evaluate.image import check_pair
+from ex4d.evaluate.metrics.image import check_pair
 
 #: Forward and backward flow may disagree by this many pixels (plus 1 % of their length, squared) before a pixel counts as
 #: hidden in the next frame (Sundaram et al. 2010).

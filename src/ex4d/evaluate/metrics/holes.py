@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ex4d.evaluate.consistency import excess_flicker, seen_motion, warp
-from ex4d.evaluate.image import check_pair, gmsd, gradient_magnitude, ms_ssim, psnr
+from ex4d.evaluate.metrics.consistency import excess_flicker, seen_motion, warp
+from ex4d.evaluate.metrics.image import check_pair, gmsd, gradient_magnitude, ms_ssim, psnr
 
 #: A warped pixel counts when no more than this share of it was read from outside the holes.
 OUTSIDE_SHARE = 1e-3

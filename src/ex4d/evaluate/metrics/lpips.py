@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ex4d.errors import InputError, WeightsError
-from ex4d.evaluate.image import check_pair
+from ex4d.evaluate.metrics.image import check_pair
 
 #: Layers of each slice: (convolution index in the file, stride, padding) or "pool".
 ALEX = [

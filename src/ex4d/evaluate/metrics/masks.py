@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ex4d.evaluate.image import check_pair
+from ex4d.evaluate.metrics.image import check_pair
 
 
 class MaskScore(NamedTuple):

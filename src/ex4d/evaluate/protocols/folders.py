@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 
 from ex4d.errors import Ex4dError, InputError
-from ex4d.evaluate.camera import FilePoses, PnpEstimator, error_where_placed
-from ex4d.evaluate.distribution import frechet_distance, kernel_distance
-from ex4d.evaluate.loaders import Output, find_outputs
-from ex4d.evaluate.masks import mask_score
-from ex4d.evaluate.protocol import Protocol
-from ex4d.evaluate.score import Pair, Tools, check_same, read_clip, read_mask, score_camera, score_pair
-from ex4d.evaluate.statistics import Summary, summarize
-from ex4d.io.atomic import ensure_dir, written_whole
-from ex4d.io.manifest import file_hash, plain, versions
+from ex4d.evaluate.metrics.camera import FilePoses, PnpEstimator, error_where_placed
+from ex4d.evaluate.metrics.distribution import frechet_distance, kernel_distance
+from ex4d.evaluate.metrics.masks import mask_score
+from ex4d.evaluate.metrics.statistics import Summary, summarize
+from ex4d.evaluate.protocols.loaders import Output, find_outputs
+from ex4d.evaluate.protocols.protocol import Protocol
+from ex4d.evaluate.protocols.score import Pair, Tools, check_same, read_clip, read_mask, score_camera, score_pair
+from ex4d.system.atomic import ensure_dir, written_whole
+from ex4d.system.manifest import file_hash, plain, versions
 from ex4d.types import Progress, VideoClip
 
 #: Raised when scoring changes, so that kept scores are made anew.
@@ -331,7 +331,7 @@ def _camera(
         raise InputError(
             "no cameras.json", f"{' or '.join(protocol.cameras) or 'the requested path'}", "--references DIR"
         )
-    from ex4d.io.arrays import read_cameras
+    from ex4d.io.cameras import read_cameras
 
     truth, _ = read_cameras(cameras)
     if poses is not None:
@@ -355,8 +355,8 @@ def _camera(
             "estimated poses, or input.mkv and depth.npz beside cameras.json",
             "--poses DIR",
         )
-    from ex4d.io.arrays import read_depth
-    from ex4d.io.video import read_video
+    from ex4d.io.depth.file import read_depth
+    from ex4d.io.video.read import read_video
 
     estimator = PnpEstimator(read_video(source), read_depth(depth), truth.K[0])
     record["pose estimator"] = estimator.name
@@ -374,7 +374,7 @@ def _add_vbench(
     import shutil
     import tempfile
 
-    from ex4d.evaluate.vbench import run_vbench
+    from ex4d.evaluate.metrics.vbench import run_vbench
 
     with tempfile.TemporaryDirectory() as folder:
         named = {}

@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 
 from ex4d.errors import InputError
-from ex4d.evaluate import image
-from ex4d.evaluate.camera import Alignment, PoseEstimator, error_where_placed
-from ex4d.evaluate.consistency import excess_flicker, flicker, warp_error
-from ex4d.evaluate.features import Features
-from ex4d.evaluate.lpips import Lpips
-from ex4d.evaluate.masks import mask_score
+from ex4d.evaluate.metrics import image
+from ex4d.evaluate.metrics.camera import Alignment, PoseEstimator, error_where_placed
+from ex4d.evaluate.metrics.consistency import excess_flicker, flicker, warp_error
+from ex4d.evaluate.metrics.features import Features
+from ex4d.evaluate.metrics.lpips import Lpips
+from ex4d.evaluate.metrics.masks import mask_score
 from ex4d.types import VideoClip
 
 #: Metric -> (heading, whether more is better, unit). None: neither way is better by itself.
@@ -84,7 +84,7 @@ class Pair:
 def read_clip(path: Path) -> VideoClip:
     """A video file, or a folder of pictures sorted by name."""
     if not path.is_dir():
-        from ex4d.io.video import read_video
+        from ex4d.io.video.read import read_video
 
         return read_video(path)
     names = sorted(p for p in path.iterdir() if p.suffix.lower() in (".png", ".jpg", ".jpeg"))

@@ -12,14 +12,14 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
-from ex4d.evaluate.image import psnr_of, squared_error
-from ex4d.evaluate.masks import mask_score
-from ex4d.evaluate.scenes import FAMILIES, FIRST_TEST_SEED, make_scene
-from ex4d.evaluate.statistics import paired_difference, summarize
+from ex4d.evaluate.metrics.image import psnr_of, squared_error
+from ex4d.evaluate.metrics.masks import mask_score
+from ex4d.evaluate.metrics.statistics import paired_difference, summarize
 from ex4d.geometry.frames import invert_rigid
-from ex4d.geometry.mesh_rule import DepthRange, MeshRule
 from ex4d.geometry.pinhole import px_centers, unproject
+from ex4d.mesh.rule import DepthRange, MeshRule
 from ex4d.render.base import NEAR, DepthRasterizer, SeenFrame
+from ex4d.scenes.scene import FAMILIES, FIRST_TEST_SEED, make_scene
 from ex4d.types import Progress
 
 ANGLES_DEG = (15.0, 30.0, 60.0, 90.0)
@@ -205,7 +205,7 @@ def run_tier(
 ) -> list[Row]:
     """The whole tier: every seed (its family takes turns), angle and representation."""
     if rasterizer is None:
-        from ex4d.render.resolve import get_rasterizer
+        from ex4d.render.make import get_rasterizer
 
         rasterizer = cast(DepthRasterizer, get_rasterizer("auto"))
     rows: list[Row] = []

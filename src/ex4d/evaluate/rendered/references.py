@@ -9,17 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from ex4d.evaluate import geometry
-from ex4d.evaluate.report import Clip, side_by_side
-from ex4d.evaluate.scenes import Scene, make_scene
-from ex4d.evaluate.statistics import summarize
+from ex4d.evaluate.metrics.statistics import summarize
+from ex4d.evaluate.rendered import geometry
+from ex4d.evaluate.report.report import Clip, side_by_side
 from ex4d.geometry.frames import invert_rigid
-from ex4d.geometry.mesh_rule import DepthRange
-from ex4d.io.arrays import write_cameras, write_depth
-from ex4d.io.atomic import ensure_dir
-from ex4d.io.manifest import content_key, is_done, mark_done, versions
-from ex4d.io.video import VideoWriter
+from ex4d.io.cameras import write_cameras
+from ex4d.io.depth.file import write_depth
+from ex4d.io.video.read import VideoWriter
+from ex4d.mesh.rule import DepthRange
 from ex4d.render.base import DepthRasterizer
+from ex4d.scenes.scene import Scene, make_scene
+from ex4d.system.atomic import ensure_dir
+from ex4d.system.manifest import content_key, is_done, mark_done, versions
 from ex4d.types import CameraPath, Progress
 
 #: Files of one reference folder.

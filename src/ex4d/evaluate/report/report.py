@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from ex4d.evaluate.plots import Point, legend, line_plot
-from ex4d.evaluate.score import heading, read_clip
-from ex4d.io.atomic import ensure_dir, written_whole
-from ex4d.io.manifest import plain
+from ex4d.evaluate.protocols.score import heading, read_clip
+from ex4d.evaluate.report.plots import Point, legend, line_plot
+from ex4d.system.atomic import ensure_dir, written_whole
+from ex4d.system.manifest import plain
 
 #: Worst cases shown per system, and the height and length their clips are cut to (a report stays a few MB).
 WORST_CASES, CLIP_HEIGHT, CLIP_FRAMES = 3, 240, 49
@@ -216,7 +216,7 @@ def _plots(report: dict[str, Any]) -> list[str]:
 
 
 def _data_uri(clip: Clip) -> str:
-    from ex4d.io.video import VideoWriter
+    from ex4d.io.video.read import VideoWriter
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"

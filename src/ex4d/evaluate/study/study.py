@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from ex4d.errors import InputError
-from ex4d.evaluate.loaders import find_outputs
-from ex4d.evaluate.statistics import proportion, summarize
-from ex4d.io.atomic import ensure_dir, written_whole
+from ex4d.evaluate.metrics.statistics import proportion, summarize
+from ex4d.evaluate.protocols.loaders import find_outputs
+from ex4d.system.atomic import ensure_dir, written_whole
 
 QUESTIONS = (
     "Which video looks better overall?",

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ex4d.generators.parts import TextEmbeddings
-from ex4d.generators.schedule import SHIFT, euler_step, flow_sigmas, flow_timesteps
+from ex4d.models.wan.schedule import SHIFT, euler_step, flow_sigmas, flow_timesteps
+from ex4d.models.wan.text import TextEmbeddings
 
 GuidanceMode = Literal["sequential", "batched", "split"]
 

@@ -19,14 +19,14 @@ from torch import Tensor
 from ex4d.conditioning.condition import ConditionRule, erode, make_condition, mask_for_vae
 from ex4d.conditioning.image import clip_pixels, image_condition, requantised
 from ex4d.errors import InputError
-from ex4d.generators.autoencoder import check_num_frames, decode_latents, encode_video, padded_length, strides, to_uint8
-from ex4d.generators.borrow import encoder_device, on_device
-from ex4d.generators.denoise import DenoiseInputs, DenoiseSettings, GuidanceGroup, GuidanceMode, denoise
-from ex4d.generators.memory import Work
-from ex4d.generators.observed import alignment, confident, paste_observed
-from ex4d.generators.parts import WanParts
-from ex4d.generators.sizing import SizeMode, Sizing, plan_size
-from ex4d.generators.windows import OVERLAP_FRAMES, WindowRule, cross_fade
+from ex4d.generators.diffusion.borrow import encoder_device, on_device
+from ex4d.generators.diffusion.denoise import DenoiseInputs, DenoiseSettings, GuidanceGroup, GuidanceMode, denoise
+from ex4d.generators.diffusion.memory import Work
+from ex4d.generators.diffusion.observed import alignment, confident, paste_observed
+from ex4d.generators.diffusion.parts import WanParts
+from ex4d.generators.diffusion.windows import OVERLAP_FRAMES, WindowRule, cross_fade
+from ex4d.models.wan.autoencoder import check_num_frames, decode_latents, encode_video, padded_length, strides, to_uint8
+from ex4d.pixels.sizing import SizeMode, Sizing, plan_size
 from ex4d.types import MAX_CHUNK_FRAMES, Progress, RenderClip, VideoClip
 
 #: A first pose this close to the identity is the source camera (poses are float32 at some borders).
@@ -455,6 +455,6 @@ def _free_cache(device: torch.device) -> None:
 
 def make_wan14b(**options: Any) -> WanGenerator:
     """The `wan14b` preset: released weights, found locally, planned for this machine."""
-    from ex4d.generators.wan14b import make
+    from ex4d.generators.wan14b.generator import make
 
     return make(**options)

@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from ex4d.errors import InputError
+from ex4d.models.wan.text import TextEmbeddings
 
 T = TypeVar("T")
 
@@ -41,36 +39,6 @@ class Lazy(Generic[T]):
     def built(self) -> bool:
         """Whether the part is in memory."""
         return self._value is not None
-
-
-@dataclass(frozen=True)
-class TextEmbeddings:
-    """What the text encoder made of the prompts, cut to their true lengths.
-
-    Attributes:
-        positive: What the video should be.
-        negative: What it should not be; None where guidance is off.
-    """
-
-    positive: Float[Tensor, "1 tokens width"]
-    negative: Float[Tensor, "1 tokens2 width"] | None
-
-    def padded(self, tokens: int | None) -> TextEmbeddings:
-        """Zero-padded to a fixed count, as the release does inside its denoiser; None leaves them as they are."""
-        if tokens is None:
-            return self
-        return TextEmbeddings(pad_tokens(self.positive, tokens), _maybe_pad(self.negative, tokens))
-
-
-def pad_tokens(x: Tensor, tokens: int) -> Tensor:
-    """[1, n, width] with zero rows up to `tokens`."""
-    if x.shape[1] > tokens:
-        raise InputError(f"{x.shape[1]} text tokens", f"at most {tokens}", "a shorter prompt")
-    return torch.nn.functional.pad(x, (0, 0, 0, tokens - x.shape[1]))
-
-
-def _maybe_pad(x: Tensor | None, tokens: int) -> Tensor | None:
-    return None if x is None else pad_tokens(x, tokens)
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ex4d.generators.bands import in_bands
-from ex4d.generators.pull_push import pull_push
+from ex4d.generators.fill.pull_push import pull_push
 from ex4d.geometry.frames import invert_rigid
+from ex4d.system.bands import in_bands
 from ex4d.types import Progress, RenderClip, VideoClip
 
 #: Share of the previous frame's fill that a hole keeps where the same hidden surface is still a hole: high enough that
@@ -87,7 +87,7 @@ def _held(
     filled: np.ndarray, known: np.ndarray, depth: np.ndarray, cam_from_world: np.ndarray, K: np.ndarray, last: _History
 ) -> np.ndarray:
     """Blend in what the last frame invented on the same hidden surface."""
-    from ex4d.generators.kernels_fill import held
+    from ex4d.generators.fill.kernels import held
 
     last_from_cam = last.cam_from_world @ invert_rigid(cam_from_world)
     K = K.astype(np.float64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ex4d.generators.bands import in_bands
+from ex4d.system.bands import in_bands
 
 #: How fast a nearer neighbour loses its say, beside a hole (blocks up to `RIM_SHARE` of the short side) and farther around it:
 #: at half the depth of the farthest one its weight is e^(-half of this). Beside a hole, objects must not spread into what is
@@ -50,7 +50,7 @@ def pull_push(color: np.ndarray, known: np.ndarray, depth: np.ndarray) -> np.nda
 
 def _pull(color: np.ndarray, weight: np.ndarray, log_z: np.ndarray, penalty: np.float32):
     """The next coarser level: (colour, weight, log z)."""
-    from ex4d.generators.kernels_fill import pull
+    from ex4d.generators.fill.kernels import pull
 
     hh, ww = (weight.shape[0] + 1) // 2, (weight.shape[1] + 1) // 2
     out = np.zeros((hh, ww, 3), np.float32), np.zeros((hh, ww), np.float32), np.zeros((hh, ww), np.float32)
@@ -60,7 +60,7 @@ def _pull(color: np.ndarray, weight: np.ndarray, log_z: np.ndarray, penalty: np.
 
 def _push(color: np.ndarray, weight: np.ndarray, log_z: np.ndarray, coarse: np.ndarray, coarse_z: np.ndarray, penalty):
     """This level completed from the coarser one: (colour, log z)."""
-    from ex4d.generators.kernels_fill import push
+    from ex4d.generators.fill.kernels import push
 
     out = np.empty_like(color), np.empty_like(weight)
     in_bands(len(color), lambda first, last: push(first, last, color, weight, log_z, coarse, coarse_z, penalty, *out))

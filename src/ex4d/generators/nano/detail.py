@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 
-from ex4d.generators.detail_bank import (
+from ex4d.generators.nano.detail_bank import (
     COLORS,
     HALF_PX,
     HIGH_SIGMA_PX,

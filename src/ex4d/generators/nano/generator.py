@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ex4d.errors import InputError
-from ex4d.generators.fill import Fill
+from ex4d.generators.fill.fill import Fill
 from ex4d.types import Progress, RenderClip, VideoClip
 
 if TYPE_CHECKING:
     from ex4d.generators.base import Generator
-    from ex4d.generators.checkpoint import Adapter
-    from ex4d.generators.parts import Lazy, WanParts
+    from ex4d.generators.diffusion.parts import Lazy, WanParts
+    from ex4d.models.wan.files.adapter import Adapter
 
 Quality = Literal["draft", "default", "best"]
 
@@ -96,9 +96,9 @@ class Nano:
         self, chunks: Iterable[RenderClip], *, seed: int = 0, progress: Progress | None = None
     ) -> Iterator[VideoClip]:
         """Complete the clip window by window; memory does not grow with its length."""
-        from ex4d.generators.blend import composed, drift, sharpened
-        from ex4d.generators.detail import Detail
-        from ex4d.generators.wan import WanGenerator, WanSettings
+        from ex4d.generators.diffusion.generator import WanGenerator, WanSettings
+        from ex4d.generators.nano.blend import composed, drift, sharpened
+        from ex4d.generators.nano.detail import Detail
 
         parts = self._parts if self._parts is not None else nano_parts()
         settings = WanSettings(
@@ -208,11 +208,11 @@ def _resized(chunk: RenderClip, filled: np.ndarray, known: np.ndarray, hw: tuple
 
 def nano_parts(folder: Path | None = None) -> WanParts:
     """The embedded weights, or those of another published folder, as parts of the Wan generator."""
-    from ex4d.generators.checkpoint import load_adapter
-    from ex4d.generators.parts import Lazy
-    from ex4d.generators.transformer import Ex4dTransformer
-    from ex4d.models.embedded import ADAPTER, hashes, load_model, verified
-    from ex4d.models.video_autoencoder import VideoAutoencoder
+    from ex4d.generators.diffusion.parts import Lazy
+    from ex4d.models.embedded.load import ADAPTER, hashes, load_model, verified
+    from ex4d.models.nano.autoencoder import VideoAutoencoder
+    from ex4d.models.wan.files.adapter import load_adapter
+    from ex4d.models.wan.transformer import Ex4dTransformer
 
     return assembled(
         Lazy(lambda: load_model(Ex4dTransformer, "transformer", folder=folder)),
@@ -240,8 +240,9 @@ def assembled(
     """
     import torch
 
-    from ex4d.generators.lora import merge_lora
-    from ex4d.generators.parts import Lazy, TextEmbeddings, WanParts
+    from ex4d.generators.diffusion.parts import Lazy, WanParts
+    from ex4d.models.wan.lora import merge_lora
+    from ex4d.models.wan.text import TextEmbeddings
 
     place = torch.device(device)
 
@@ -274,14 +275,14 @@ def assembled(
 
 def preflight() -> None:
     """Refuse missing or changed weights before any work."""
-    from ex4d.models.embedded import check
+    from ex4d.models.embedded.load import check
 
     check()
 
 
 def describe(vram: str | None = None) -> list[str]:
     """What `ex4d doctor --preset nano` says."""
-    from ex4d.models.embedded import check, megabytes
+    from ex4d.models.embedded.load import check, megabytes
 
     count = check()
     levels = ", ".join(f"{name}: {x.short_px} px, {x.steps} step{'s' * (x.steps > 1)}" for name, x in LEVELS.items())

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ex4d.errors import InputError
-from ex4d.generators.prompts import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
+from ex4d.generators.wan14b.prompts import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
 
 ModeName = Literal[
     "bf16", "fp8", "fp8_weight", "int8_weight", "offload_bf16", "offload_fp8", "offload_int8", "sequential"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,59 +12,35 @@ import torch
 from torch import Tensor
 
 from ex4d.errors import InputError, WeightsError
-from ex4d.generators.autoencoder import check_num_frames
-from ex4d.generators.checkpoint import Adapter, load_adapter, read_torch
-from ex4d.generators.loading import LoadPolicy, build_transformer
-from ex4d.generators.lora import LoraUpdate
-from ex4d.generators.lora_files import read_lora
-from ex4d.generators.memory import (
-    STREAMED,
-    MemoryPlan,
-    ModelSize,
-    Work,
-    detect_device,
-    parse_bytes,
-    plan_memory,
-    use_growing_segments,
+from ex4d.generators.diffusion.generator import WanGenerator, WanSettings
+from ex4d.generators.diffusion.memory import STREAMED, MemoryPlan, ModelSize, Work, plan_memory
+from ex4d.generators.diffusion.parts import Lazy, WanParts
+from ex4d.generators.wan14b.config import Wan14bOptions, parse_size
+from ex4d.generators.wan14b.files import (
+    CLIP_FILE,
+    T5_FILE,
+    TOKENIZER_DIR,
+    VAE_FILE,
+    Wan14bFiles,
+    _file,
+    find_files,
+    split_weight,
 )
-from ex4d.generators.original import (
-    file_shapes,
-    load_image_encoder,
-    load_text_encoder,
-    load_vae,
-    num_heads_beside,
-    stream_tensors,
-    transformer_config,
-)
-from ex4d.generators.parts import Lazy, TextEmbeddings, WanParts
-from ex4d.generators.sizing import plan_size
-from ex4d.generators.text import (
-    cached_embeddings,
-    encode_prompts,
-    read_embeddings,
-    stream_encoder,
-)
-from ex4d.generators.wan import WanGenerator, WanSettings
-from ex4d.generators.wan_options import Wan14bOptions, parse_size
-from ex4d.models.hub import WAN14B, cache_root, find_any, find_repo
-
-#: Wan2.1-I2V-14B-480P, for plans made before any file is there.
-CONFIG_14B: dict[str, Any] = {
-    "num_attention_heads": 40,
-    "attention_head_dim": 128,
-    "in_channels": 36,
-    "text_dim": 4096,
-    "ffn_dim": 13824,
-    "num_layers": 40,
-    "image_dim": 1280,
-}
+from ex4d.models.hub.find import cache_root
+from ex4d.models.wan.autoencoder import check_num_frames
+from ex4d.models.wan.files.adapter import Adapter, load_adapter, read_torch
+from ex4d.models.wan.files.embeddings import cached_embeddings, read_embeddings
+from ex4d.models.wan.files.loading import LoadPolicy, build_transformer
+from ex4d.models.wan.files.lora_files import read_lora
+from ex4d.models.wan.files.original import load_image_encoder, load_text_encoder, load_vae, stream_tensors
+from ex4d.models.wan.lora import LoraUpdate
+from ex4d.models.wan.sizes import CONFIG_14B
+from ex4d.models.wan.text import TextEmbeddings, encode_prompts, stream_encoder
+from ex4d.pixels.sizing import plan_size
+from ex4d.system.machine import detect_device, parse_bytes, use_growing_segments
 
 #: Wan's VAE: frames of a latent frame, pixels of a latent pixel.
 STRIDES = (4, 8)
-T5_FILE = "models_t5_umt5-xxl-enc-bf16.pth"
-CLIP_FILE = "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth"
-VAE_FILE = "Wan2.1_VAE.pth"
-TOKENIZER_DIR = "google/umt5-xxl"
 
 
 def settings_of(options: Wan14bOptions) -> WanSettings:
@@ -138,65 +114,6 @@ def describe(vram: str | None = None, num_frames: int = 49, size_hw: tuple[int, 
     return [f"wan14b, {num_frames} frames of {size_hw[1]}x{size_hw[0]}: {plan}"]
 
 
-@dataclass(frozen=True)
-class Wan14bFiles:
-    """Where everything is.
-
-    Attributes:
-        base: Folder of the base model.
-        diffusers: Whether it is in diffusers' layout.
-        denoiser: Its shards.
-        config: The denoiser's config.
-        adapter: The adapter file.
-    """
-
-    base: Path
-    diffusers: bool
-    denoiser: list[Path]
-    config: dict[str, Any]
-    adapter: Path
-
-
-def find_files(options: Wan14bOptions) -> Wan14bFiles:
-    """Weights on this machine, or a WeightsError with the one command that fetches them."""
-    base = options.base or find_any(WAN14B.bases, options.models)
-    adapter = options.adapter
-    if adapter is None:
-        folder = find_repo(WAN14B.adapter_repo, options.models, (WAN14B.adapter_file,))
-        adapter = folder / WAN14B.adapter_file if folder else None
-    missing = [
-        name for name, found in (("the Wan2.1-I2V-14B-480P base", base), ("ex4d.ckpt", adapter)) if found is None
-    ]
-    if base is None or adapter is None:
-        raise WeightsError(
-            f"{' and '.join(missing)} not found on this machine",
-            f"about {WAN14B.gigabytes:.0f} GB of weights",
-            "ex4d models download wan14b, or --models DIR where they are",
-        )
-    if not base.is_dir():
-        raise WeightsError(f"no base model folder at {base}", "a Wan model folder", "ex4d models download wan14b")
-    layout = (base / "transformer").is_dir()
-    folder = base / "transformer" if layout else base
-    shards = sorted(folder.glob("diffusion_pytorch_model*.safetensors"))
-    if not shards:
-        raise WeightsError(
-            f"no diffusion_pytorch_model*.safetensors in {folder}",
-            "the denoiser's shards",
-            "ex4d models download wan14b",
-        )
-    config = transformer_config(file_shapes(shards), num_heads_beside(folder), str(folder))
-    return Wan14bFiles(base, layout, shards, config, adapter)
-
-
-def split_weight(text: str) -> tuple[Path, float]:
-    """`FILE:0.8` to (path, weight); the weight is 1 when left out."""
-    head, _, tail = text.rpartition(":")
-    try:
-        return (Path(head), float(tail)) if head else (Path(text), 1.0)
-    except ValueError:
-        return Path(text), 1.0
-
-
 def _device(options: Wan14bOptions) -> torch.device:
     """The GPU, or a ResourceError that says what would work."""
     if options.device == "cpu":
@@ -261,7 +178,7 @@ def _planned(
 
 
 def _placed(files: Wan14bFiles, plan: MemoryPlan, device: torch.device, update: LoraUpdate, options: Wan14bOptions):
-    from ex4d.generators.streaming import compile_blocks, stream_blocks
+    from ex4d.models.wan.fast.streaming import compile_blocks, stream_blocks
 
     model = _denoiser(files, plan.load_policy(device, update))
     if options.compile and options.step_cache == "none":
@@ -284,7 +201,7 @@ def _check_split(options: Wan14bOptions) -> None:
     """Raise unless guidance that is to be split has two or more processes."""
     if options.guidance_mode != "split":
         return
-    from ex4d.generators.parallel import init_distributed
+    from ex4d.models.wan.fast.parallel import init_distributed
 
     _, world = init_distributed()
     if world == 1:
@@ -298,7 +215,7 @@ def _use_all_gpus(model, options: Wan14bOptions, files: Wan14bFiles) -> None:
         return
     import torch.distributed as dist
 
-    from ex4d.generators.parallel import ParallelLayout, parallelise
+    from ex4d.models.wan.fast.parallel import ParallelLayout, parallelise
 
     layout = ParallelLayout.choose(dist.get_world_size(), files.config["num_attention_heads"])
     model.guidance_group = parallelise(model, layout)
@@ -357,10 +274,3 @@ def _text(options: Wan14bOptions, files: Wan14bFiles, device: torch.device) -> T
 
     prompts = (options.prompt, options.negative_prompt)
     return cached_embeddings(prompts, cache_root() / "text", f"{files.base.name}/umt5-xxl", encode)
-
-
-def _file(folder: Path, name: str) -> Path:
-    path = folder / name
-    if not path.is_file():
-        raise WeightsError(f"no {name} in {folder}", "a complete Wan2.1 folder", "ex4d models download wan14b")
-    return path

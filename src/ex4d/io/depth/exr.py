@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ex4d.errors import InputError
-from ex4d.io.atomic import written_whole
+from ex4d.system.atomic import written_whole
 
 MAGIC, VERSION = 20000630, 2
 UNSUPPORTED_FLAGS = 0x200 | 0x800 | 0x1000  # tiled, deep, multi-part

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import struct
 import zipfile
 from collections.abc import Callable
@@ -14,16 +13,9 @@ from typing import IO, Any
 import numpy as np
 
 from ex4d.errors import InputError
-from ex4d.io.atomic import written_whole
-from ex4d.types import CameraPath, DepthClip
-
-#: What depth numbers can mean; `unit` of a DepthClip is one of the first two.
-KINDS = ("metric", "relative", "inverse", "disparity")
-CAMERAS_VERSION = 1
-#: A 16-bit PNG counts millimetres unless its folder's depth.json says otherwise (Kinect, RealSense, ScanNet, 7-Scenes).
-PNG_SCALE = 0.001
-#: 16-bit values that sensors write where they saw nothing; they become NaN.
-PNG_INVALID = (0, 65535)
+from ex4d.io.depth.checks import checked_K, checked_kind, checked_poses, fraction
+from ex4d.system.atomic import written_whole
+from ex4d.types import DepthClip
 
 
 @dataclass(frozen=True)
@@ -67,7 +59,7 @@ def open_depth(path: Path | str) -> DepthFile:
         raise InputError(f"{path} does not exist", "a depth.npz, or EXR or 16-bit PNG files", "--depth FILE")
     if path.is_file() and path.suffix.lower() == ".npz":
         return _open_npz(path)
-    from ex4d.io.depth_pictures import open_pictures
+    from ex4d.io.depth.pictures import open_pictures
 
     return open_pictures(path)
 
@@ -226,34 +218,6 @@ def _open_npz(path: Path) -> DepthFile:
     )
 
 
-def checked_kind(kind: str | None, path: Path) -> str | None:
-    """The kind itself, or InputError for a word that is none."""
-    if kind is not None and kind not in KINDS:
-        raise InputError(f"unit {kind!r} in {path}", "one of " + ", ".join(KINDS))
-    return kind
-
-
-def checked_K(K: np.ndarray | None, num_frames: int, path: Path) -> np.ndarray | None:
-    """float32 K of one of the shapes [3, 3] and [num_frames, 3, 3]."""
-    if K is None:
-        return None
-    if K.shape not in ((3, 3), (num_frames, 3, 3)) or not np.isfinite(K).all():
-        raise InputError(f"K of shape {K.shape} in {path}", f"finite [3, 3] or [{num_frames}, 3, 3]")
-    return K.astype(np.float32)
-
-
-def checked_poses(poses: np.ndarray, num_frames: int, path: Path) -> np.ndarray:
-    """float64 poses [num_frames, 4, 4]."""
-    if poses.shape != (num_frames, 4, 4):
-        raise InputError(f"cam_from_world of shape {poses.shape} in {path}", f"[{num_frames}, 4, 4]")
-    return poses.astype(np.float64)
-
-
-def fraction(fps: object) -> Fraction:
-    """A frame rate written as "30000/1001" or as a decimal number, as the fraction it stands for."""
-    return Fraction(str(fps)).limit_denominator(100_000)
-
-
 def _small(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
     with archive.open(info) as member:
         return np.lib.format.read_array(member, allow_pickle=False)
@@ -290,54 +254,3 @@ class _NpyMember:
         if len(data) != (stop - start) * frame_bytes:
             raise InputError(f"{self._archive.filename} ends early", f"{self.shape} values")
         return np.frombuffer(data, self.dtype).reshape(stop - start, *hw)
-
-
-def write_cameras(path: Path | str, camera_path: CameraPath, fps: Fraction) -> None:
-    """cameras.json: OpenCV axes, world to camera, K in pixels of size_hw, source_time in frames; exact to the last bit."""
-    frames = [
-        {"cam_from_world": pose.tolist(), "K": K.astype(np.float64).tolist(), "source_time": float(time)}
-        for pose, K, time in zip(camera_path.cam_from_world, camera_path.K, camera_path.source_time, strict=True)
-    ]
-    head = {
-        "version": CAMERAS_VERSION,
-        "axes": "opencv",
-        "size_hw": [int(side) for side in camera_path.size_hw],
-        "fps": float(fps),
-        "name": camera_path.name,
-    }
-    lines = ",\n    ".join(json.dumps(frame, allow_nan=False) for frame in frames)
-    text = json.dumps(head, indent=2, allow_nan=False)[:-2] + f',\n  "frames": [\n    {lines}\n  ]\n}}\n'
-    with written_whole(Path(path)) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def read_cameras(path: Path | str) -> tuple[CameraPath, Fraction]:
-    """The path and frame rate of a cameras.json; InputError where it is not one."""
-    path = Path(path)
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record["version"] != CAMERAS_VERSION or record["axes"] != "opencv":
-            raise InputError(
-                f"{path} has version {record['version']} and axes {record['axes']}",
-                f"version {CAMERAS_VERSION} and axes opencv",
-                "ex4d cameras convert",
-            )
-        frames = record["frames"]
-        h, w = record["size_hw"]
-        return CameraPath(
-            cam_from_world=np.array([frame["cam_from_world"] for frame in frames], np.float64).reshape(-1, 4, 4),
-            K=np.array([frame["K"] for frame in frames], np.float32).reshape(-1, 3, 3),
-            size_hw=(int(h), int(w)),
-            source_time=np.array([frame["source_time"] for frame in frames], np.float64),
-            name=record.get("name", ""),
-        ), fraction(record["fps"])
-    except InputError:
-        raise
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror})", "a cameras.json") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path} is not a cameras.json ({type(error).__name__}: {error})",
-            "version, axes, size_hw, fps and frames of cam_from_world, K, source_time",
-            "ex4d cameras convert",
-        ) from error

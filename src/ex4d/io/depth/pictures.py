@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from ex4d.errors import InputError
-from ex4d.io.arrays import PNG_INVALID, PNG_SCALE, DepthFile, checked_K, checked_kind, checked_poses, fraction
-from ex4d.io.atomic import ensure_dir, written_whole
-from ex4d.io.exr import read_exr, write_exr
+from ex4d.io.depth.checks import PNG_INVALID, PNG_SCALE, checked_K, checked_kind, checked_poses, fraction
+from ex4d.io.depth.exr import read_exr, write_exr
+from ex4d.io.depth.file import DepthFile
+from ex4d.system.atomic import ensure_dir, written_whole
 from ex4d.types import DepthClip
 
 SIDECAR = "depth.json"

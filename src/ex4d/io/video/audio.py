@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ex4d.io.container import open_container
+from ex4d.io.video.container import open_container
 
 #: Codecs that every MP4 player knows; packets of these are copied.
 COPIED = {"aac", "mp3", "ac3", "eac3", "alac"}

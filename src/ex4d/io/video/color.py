@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ex4d.errors import InputError
-from ex4d.io.hdr import SdrMapper, needs_mapping
+from ex4d.io.video.hdr import SdrMapper, needs_mapping
 
 # Code points of ITU-T H.273, tables 2 to 4.
 MATRIX_RGB, MATRIX_UNSPECIFIED = 0, 2

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from ex4d.errors import InputError
-from ex4d.io.color import FrameConverter, orientation, oriented
-from ex4d.io.container import open_container
-from ex4d.io.timeline import Timeline, make_timeline
-from ex4d.io.video_writer import VideoWriter
+from ex4d.io.video.color import FrameConverter, orientation, oriented
+from ex4d.io.video.container import open_container
+from ex4d.io.video.timeline import Timeline, make_timeline
+from ex4d.io.video.write import VideoWriter
 from ex4d.types import MAX_CHUNK_FRAMES, VideoClip
 
 __all__ = ["VideoSource", "VideoWriter", "crop_for_aspect", "open_video", "read_video"]
@@ -89,7 +89,7 @@ class VideoSource:
 
     def cuts(self) -> list[int]:
         """Indices of the frames that begin a new shot (never 0); reads the clip once, in little memory."""
-        from ex4d.io.cuts import find_cuts
+        from ex4d.io.video.cuts import find_cuts
 
         return find_cuts(self.frames())
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ex4d.errors import InputError
-from ex4d.io.atomic import written_whole
-from ex4d.io.audio import AudioTrack
+from ex4d.io.video.audio import AudioTrack
+from ex4d.system.atomic import written_whole
 
 H264_OPTIONS = {"crf": "15", "preset": "fast"}
 #: Golomb-Rice coding is a third faster than range coding, for files of the same size; every frame stands alone.

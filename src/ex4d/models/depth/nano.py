@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ex4d.models.embedded import CONFIG, WEIGHTS
+from ex4d.models.embedded.load import CONFIG, WEIGHTS
 
 
 class Norm(nn.LayerNorm):

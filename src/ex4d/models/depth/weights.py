@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ex4d.depth.cards import DEFAULT_CHAIN, MODELS, ModelCard
 from ex4d.errors import WeightsError
-from ex4d.models.hub import find_repo
+from ex4d.models.depth.cards import DEFAULT_CHAIN, MODELS, ModelCard
+from ex4d.models.hub.find import find_repo
 
 
 def find_repos(card: ModelCard, models_dir: Path | None = None) -> dict[str, Path]:

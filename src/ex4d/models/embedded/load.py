@@ -12,12 +12,12 @@ from ex4d.errors import WeightsError
 if TYPE_CHECKING:
     import torch
 
-FOLDER = Path(__file__).parent / "nano"
+FOLDER = Path(__file__).parent
 #: file name (inside the folder) -> SHA-256, written by `recipes/nano/publish.py`.
 HASHES = "hashes.json"
 CARD = "MODEL_CARD.md"
 WEIGHTS, CONFIG = "diffusion_pytorch_model.safetensors", "config.json"
-GET_BACK = "pip install --force-reinstall --no-deps ex4d, or git checkout src/ex4d/models/nano"
+GET_BACK = "pip install --force-reinstall --no-deps ex4d, or git checkout src/ex4d/models/embedded"
 LICENCE = "Apache-2.0"
 
 ADAPTER = "adapter/adapter.safetensors"

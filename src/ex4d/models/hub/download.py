@@ -11,120 +11,19 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from ex4d.errors import ResourceError, WeightsError
+from ex4d.models.hub.catalogue import WeightSet
+from ex4d.models.hub.find import find_repo, hf_cache
 from ex4d.types import Progress
 
-#: Folder of models that the user keeps, beside the Hugging Face cache (`HF_HOME`).
-MODELS_DIR_VARIABLE = "EX4D_MODELS"
 ENDPOINT = "https://huggingface.co"
 #: Written beside downloaded files: their sizes and SHA-256 sums, so that `verify` needs no network.
 CHECKSUMS = ".ex4d-checksums.json"
 BLOCK_BYTES = 1 << 20
 TIMEOUT_S = 60
-
-
-@dataclass(frozen=True)
-class WeightSet:
-    """Weights that belong together.
-
-    Attributes:
-        name: What `ex4d models download` takes.
-        repos: Hugging Face repository -> file patterns.
-        gigabytes: Size of the download, as a guide; the exact size is asked from the server.
-        licence: Of the weights.
-        use: What they are for.
-        instead: Repository -> the repositories and file patterns that a run looks for in its place, best first.
-    """
-
-    name: str
-    repos: dict[str, tuple[str, ...]]
-    gigabytes: float
-    licence: str
-    use: str
-    instead: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Wan14bCard:
-    """The released EX-4D and its base, in either layout."""
-
-    bases: dict[str, tuple[str, ...]]
-    adapter_repo: str
-    adapter_file: str
-    gigabytes: float
-    licence: str
-
-
-#: Sizes: 16.39 B float32 values (65.6 GB), umT5 bf16 11.4 GB, CLIP 4.8 GB, VAE 0.5 GB, adapter up to 0.4 GB.
-WAN14B = Wan14bCard(
-    bases={
-        "Wan-AI/Wan2.1-I2V-14B-480P": (
-            "diffusion_pytorch_model*.safetensors",
-            "models_t5_umt5-xxl-enc-bf16.pth",
-            "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth",
-            "Wan2.1_VAE.pth",
-        ),
-        "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers": ("transformer/*.safetensors", "vae/*.safetensors"),
-    },
-    adapter_repo="yihouxiang/EX-4D",
-    adapter_file="ex4d.ckpt",
-    gigabytes=83,
-    licence="base Apache-2.0 (Wan2.1); adapter as its model page says (the EX-4D code is public, its weights' licence is theirs)",
-)
-
-SETS: dict[str, WeightSet] = {
-    "wan14b": WeightSet(
-        "wan14b",
-        {
-            "Wan-AI/Wan2.1-I2V-14B-480P": (
-                "diffusion_pytorch_model*",
-                "models_t5_umt5-xxl-enc-bf16.pth",
-                "models_clip_open-clip-xlm-roberta-large-vit-huge-14.pth",
-                "Wan2.1_VAE.pth",
-                "config.json",
-                "google/*",
-                "LICENSE*",
-            ),
-            WAN14B.adapter_repo: (WAN14B.adapter_file, "LICENSE*"),
-        },
-        WAN14B.gigabytes,
-        WAN14B.licence,
-        "released EX-4D generation (--preset wan14b)",
-        instead={"Wan-AI/Wan2.1-I2V-14B-480P": WAN14B.bases},
-    )
-}
-
-
-def cache_root() -> Path:
-    """Folder of small things worth keeping, such as text embeddings."""
-    base = os.environ.get("XDG_CACHE_HOME") or (os.environ.get("LOCALAPPDATA") if os.name == "nt" else None)
-    return (Path(base) if base else Path.home() / ".cache") / "ex4d"
-
-
-def hf_cache() -> Path:
-    """The Hugging Face cache; HF_HUB_CACHE and HF_HOME are honoured."""
-    home = os.environ.get("HF_HOME", str(Path.home() / ".cache" / "huggingface"))
-    return Path(os.environ.get("HF_HUB_CACHE", str(Path(home) / "hub")))
-
-
-def places(repo: str, models_dir: Path | None = None) -> list[Path]:
-    """Where a repository's files may be, best first: `models_dir` (ORG/NAME, ORG--NAME or NAME), $EX4D_MODELS, the HF cache."""
-    organisation, _, name = repo.partition("/")
-    roots = [models_dir, os.environ.get(MODELS_DIR_VARIABLE)]
-    found = [Path(root) / tail for root in roots if root for tail in (repo, f"{organisation}--{name}", name)]
-    snapshots = hf_cache() / f"models--{organisation}--{name}" / "snapshots"
-    if snapshots.is_dir():
-        found += sorted(snapshots.iterdir(), key=lambda folder: folder.stat().st_mtime, reverse=True)
-    return found
-
-
-def find_repo(repo: str, models_dir: Path | None, patterns: Iterable[str]) -> Path | None:
-    """A folder that holds at least one file of every pattern, or None."""
-    wanted = [p for p in patterns if not p.startswith("LICENSE")]
-    return next((p for p in places(repo, models_dir) if all(any(p.glob(pattern)) for pattern in wanted)), None)
 
 
 def find_any(repos: dict[str, tuple[str, ...]], models_dir: Path | None) -> Path | None:

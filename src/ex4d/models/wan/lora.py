@@ -9,7 +9,7 @@ import torch
 from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 from torch import Tensor
 
-from ex4d.generators.keys import check_keys
+from ex4d.models.wan.keys import check_keys
 
 #: EX-4D release: rank and alpha of its LoRA, so its scale is 1.
 RANK = 16

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import html
-import os
 import re
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from ex4d.errors import InputError
-from ex4d.generators.parts import TextEmbeddings
 
 #: Wan 2.1: longest prompt in tokens; shorter ones are padded to it inside the denoiser.
 MAX_TOKENS = 512
@@ -50,43 +48,6 @@ def encode_prompts(encoder, tokenizer, prompts: Sequence[str]) -> list[Tensor]:
     return encode_tokens(encoder, tokens.input_ids, tokens.attention_mask)
 
 
-def cached_embeddings(
-    prompts: tuple[str, str | None], cache_dir: Path, model_id: str, encode: Callable[[Sequence[str]], list[Tensor]]
-) -> TextEmbeddings:
-    """Embeddings of (prompt, negative prompt) from the cache; the 11 GB encoder is loaded only for what is new."""
-    from safetensors.torch import load_file, save_file
-
-    wanted = [p for p in prompts if p is not None]
-    paths = {p: cache_dir / f"{_text_key(model_id, p)}.safetensors" for p in wanted}
-    missing = [p for p in dict.fromkeys(wanted) if not paths[p].is_file()]
-    if missing:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        for prompt, value in zip(missing, encode(missing), strict=True):
-            temporary = paths[prompt].with_suffix(f".{os.getpid()}.tmp")
-            save_file({"embedding": value.contiguous()}, str(temporary), metadata={"prompt": prompt, "model": model_id})
-            os.replace(temporary, paths[prompt])
-    found = {p: load_file(str(path))["embedding"] for p, path in paths.items()}
-    positive, negative = prompts
-    assert positive is not None
-    return TextEmbeddings(found[positive], None if negative is None else found[negative])
-
-
-def _text_key(model_id: str, prompt: str) -> str:
-    return hashlib.sha256("\n".join([model_id, clean_prompt(prompt)]).encode()).hexdigest()[:24]
-
-
-def read_embeddings(path: Path) -> TextEmbeddings:
-    """Precomputed embeddings: a safetensors file with `positive` and `negative`, [1, tokens, width]."""
-    from ex4d.generators.checkpoint import open_safetensors
-
-    file = open_safetensors(path)
-    names = set(file.keys())
-    if "positive" not in names:
-        raise InputError(f"{path} holds {sorted(names)}", "tensors named positive and negative", "save them again")
-    negative = file.get_tensor("negative") if "negative" in names else None
-    return TextEmbeddings(file.get_tensor("positive"), negative)
-
-
 def stream_encoder(encoder, device: torch.device | str):
     """Let a text encoder in host memory compute on the GPU layer by layer: its 11 GB never sit there at once."""
     device = torch.device(device)
@@ -97,3 +58,33 @@ def stream_encoder(encoder, device: torch.device | str):
     encoder.compute_device = device
     apply_group_offloading(encoder, onload_device=device, offload_device=torch.device("cpu"), offload_type="leaf_level")
     return encoder
+
+
+@dataclass(frozen=True)
+class TextEmbeddings:
+    """What the text encoder made of the prompts, cut to their true lengths.
+
+    Attributes:
+        positive: What the video should be.
+        negative: What it should not be; None where guidance is off.
+    """
+
+    positive: Float[Tensor, "1 tokens width"]
+    negative: Float[Tensor, "1 tokens2 width"] | None
+
+    def padded(self, tokens: int | None) -> TextEmbeddings:
+        """Zero-padded to a fixed count, as the release does inside its denoiser; None leaves them as they are."""
+        if tokens is None:
+            return self
+        return TextEmbeddings(pad_tokens(self.positive, tokens), _maybe_pad(self.negative, tokens))
+
+
+def pad_tokens(x: Tensor, tokens: int) -> Tensor:
+    """[1, n, width] with zero rows up to `tokens`."""
+    if x.shape[1] > tokens:
+        raise InputError(f"{x.shape[1]} text tokens", f"at most {tokens}", "a shorter prompt")
+    return torch.nn.functional.pad(x, (0, 0, 0, tokens - x.shape[1]))
+
+
+def _maybe_pad(x: Tensor | None, tokens: int) -> Tensor | None:
+    return None if x is None else pad_tokens(x, tokens)

@@ -20,8 +20,8 @@ from diffusers.models.transformers.transformer_wan import (
 )
 from torch import Tensor, nn
 
-from ex4d.generators.block_fused import fused_block, suits
-from ex4d.generators.float8 import shared_input
+from ex4d.models.wan.fast.block_fused import fused_block, suits
+from ex4d.models.wan.fast.float8 import shared_input
 
 #: Dtypes a matrix product may run in; anything narrower is storage only (fp8 and int8 weights).
 COMPUTE_DTYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
@@ -196,7 +196,7 @@ class Ex4dTransformer(WanTransformer3DModel):
 
     def fuse_kernels_(self, device_type: str = "cuda", on: bool = True) -> bool:
         """Let Triton kernels do what lies between the blocks' matrices, where they run; whether they will."""
-        from ex4d.generators.fused import available, fits
+        from ex4d.models.wan.fast.fused import available, fits
 
         head_dim = self.config["attention_head_dim"]
         fused = on and available(device_type) and fits(self.dim, self.config["ffn_dim"], head_dim)

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
 from ex4d.errors import InputError
-from ex4d.geometry.mesh_rule import (
+from ex4d.mesh.rule import (
     DEPTH_JUMP,
     SPECK_HALF_PX,
     SPLAT_HALF_PX,
@@ -22,9 +22,9 @@ from ex4d.geometry.mesh_rule import (
     hidden_faces,
     lift,
 )
-from ex4d.render import kernels
 from ex4d.render.base import Fragments, SeenFrame, is_identity, seen_from_source
-from ex4d.render.workers import Workers, default_threads
+from ex4d.render.cpu import kernels
+from ex4d.system.workers import Workers, default_threads
 from ex4d.types import WatertightMesh
 
 #: Faces, vertices and rows a thread takes at a time: large against the cost of a call, small against the whole.

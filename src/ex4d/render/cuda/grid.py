@@ -11,7 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ex4d.render.cuda_screen import (
+from ex4d.render.cuda.screen import (
     BAD,
     EMPTY,
     SIZES,
@@ -27,7 +27,7 @@ from ex4d.render.cuda_screen import (
     to_screen,
     transform,
 )
-from ex4d.render.cuda_source import NUM_FIELDS, grid_point, lift, narrow, quad_corners, splat_half, steep
+from ex4d.render.cuda.source import NUM_FIELDS, grid_point, lift, narrow, quad_corners, splat_half, steep
 
 
 @triton.jit(do_not_specialize=SIZES)

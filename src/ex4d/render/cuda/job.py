@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ex4d.geometry.mesh_rule import MIN_DEPTH, DepthRange, MeshRule, cap_faces, hidden_faces, lift
+from ex4d.mesh.rule import MIN_DEPTH, DepthRange, MeshRule, cap_faces, hidden_faces, lift
 
 #: Columns of the per-frame table of a depth map; `cuda_source.py` reads them by position.
 SOURCE_FIELDS = (

@@ -12,8 +12,11 @@ from typing import Any
 
 import torch
 
-from ex4d.render import cuda_grid, cuda_queue, cuda_resolve, cuda_soup
-from ex4d.render.cuda_job import GridJob, GridOutput, Tuning
+from ex4d.render.cuda import grid as cuda_grid
+from ex4d.render.cuda import queue as cuda_queue
+from ex4d.render.cuda import shade as cuda_resolve
+from ex4d.render.cuda import soup as cuda_soup
+from ex4d.render.cuda.job import GridJob, GridOutput, Tuning
 
 #: Bytes of a middle, hard and strip entry: an id; an id, two set-up slots of nine float64 and two owners; an id.
 QUEUE_BYTES = (8, 8 + 2 * (8 * cuda_queue.TABLE_ROWS + 8), 8)

@@ -15,19 +15,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ex4d.render.cuda_clip import clip_face
-from ex4d.render.cuda_screen import (
-    SIZES,
-    SLACK,
-    SUB,
-    first_pixel,
-    last_pixel,
-    load_vertex,
-    make_key,
-    snap,
-    transform,
-)
-from ex4d.render.cuda_source import NUM_FIELDS, face_corner, grid_corners, splat_half
+from ex4d.render.cuda.near_plane import clip_face
+from ex4d.render.cuda.screen import SIZES, SLACK, SUB, first_pixel, last_pixel, load_vertex, make_key, snap, transform
+from ex4d.render.cuda.source import NUM_FIELDS, face_corner, grid_corners, splat_half
 
 #: Rows of the set-up table: x, y and 1/z of three vertices.
 TABLE_ROWS = 9

@@ -14,15 +14,15 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int32, UInt8
 
 from ex4d.errors import InputError, ResourceError
-from ex4d.geometry.mesh_rule import DepthRange, MeshRule
+from ex4d.mesh.rule import DepthRange, MeshRule
 from ex4d.render.base import Fragments, SeenFrame
 from ex4d.types import WatertightMesh
 
 if TYPE_CHECKING:
     import torch
 
-    from ex4d.render.cuda_job import GridJob, GridOutput, Tuning
-    from ex4d.render.cuda_launch import Launcher
+    from ex4d.render.cuda.job import GridJob, GridOutput, Tuning
+    from ex4d.render.cuda.launch import Launcher
 
 #: Faces of a frame, splats included, must have ids below 2^31.
 MAX_PIXELS = 1 << 28
@@ -99,7 +99,7 @@ class CudaRasterizer:
     ) -> Fragments:
         """The nearest surface of every pixel, of any triangle mesh."""
 
-        from ex4d.render.cuda_job import camera_table
+        from ex4d.render.cuda.job import camera_table
 
         check_size(size_hw)
         if len(mesh.faces) == 0:
@@ -186,7 +186,7 @@ class CudaRasterizer:
         """
         import torch
 
-        from ex4d.render.cuda_job import GridOutput
+        from ex4d.render.cuda.job import GridOutput
 
         with on_device(depth.device):
             job = self._job(depth, color, (source_K, cam_from_source, K), size_hw, rule, clip, supersample)
@@ -211,7 +211,7 @@ class CudaRasterizer:
 
     def _job(self, depth, color, cameras, size_hw, rule: MeshRule, clip: DepthRange, supersample: int) -> GridJob:
 
-        from ex4d.render.cuda_job import GridJob, camera_table, source_table
+        from ex4d.render.cuda.job import GridJob, camera_table, source_table
 
         count, height, width = depth.shape
         if rule.ring == rule.per_vertex:
@@ -242,8 +242,8 @@ class CudaRasterizer:
         return torch.device("cpu") if interpreted() else torch.device("cuda", torch.cuda.current_device())
 
     def _launcher(self, device: torch.device) -> Launcher:
-        from ex4d.render.cuda_job import Tuning
-        from ex4d.render.cuda_launch import Launcher
+        from ex4d.render.cuda.job import Tuning
+        from ex4d.render.cuda.launch import Launcher
 
         if device not in self._launchers:
             self._launchers[device] = Launcher(device, self._tuning or Tuning())

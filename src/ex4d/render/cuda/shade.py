@@ -1,6 +1,6 @@
 """Kernels that turn a pixel's key into what the caller wants: face id, depth, colour, mask.
 
-Weights are those of the CPU rasteriser, operation by operation (`render/kernels.py`), without fused multiply-add.
+Weights are those of the CPU rasteriser, operation by operation (`render/cpu/kernels.py`), without fused multiply-add.
 """
 
 # Triton traces these functions; to a type checker its tensors are tuples, its constants ints.
@@ -10,10 +10,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ex4d.render.cuda_clip import clip_face
-from ex4d.render.cuda_queue import soup_corner
-from ex4d.render.cuda_screen import BAD, EMPTY, SIZES, SUB, key_inv_z, load_vertex, snap, transform
-from ex4d.render.cuda_source import NUM_FIELDS, face_corner, grid_corners
+from ex4d.render.cuda.near_plane import clip_face
+from ex4d.render.cuda.queue import soup_corner
+from ex4d.render.cuda.screen import BAD, EMPTY, SIZES, SUB, key_inv_z, load_vertex, snap, transform
+from ex4d.render.cuda.source import NUM_FIELDS, face_corner, grid_corners
 
 
 @triton.jit

@@ -7,7 +7,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ex4d.render.cuda_screen import (
+from ex4d.render.cuda.screen import (
     BAD,
     EMPTY,
     SIZES,

@@ -1,6 +1,6 @@
 """Device functions for the grid mesh that is never built: its vertices and faces from the depth map.
 
-The rules are those of `geometry/mesh_rule.py`, in the same order of operations in float64 (kernels that use them are
+The rules are those of `mesh/rule.py`, in the same order of operations in float64 (kernels that use them are
 launched without fused multiply-add), so that vertices and the hidden flag agree bit for bit. `source` is a float64 row a
 frame: see `cuda_job.SOURCE_FIELDS`.
 """
@@ -12,8 +12,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ex4d.geometry.mesh_rule import DEPTH_JUMP, SPECK_HALF_PX, SPLAT_HALF_PX
-from ex4d.render.cuda_job import SOURCE_FIELDS
+from ex4d.mesh.rule import DEPTH_JUMP, SPECK_HALF_PX, SPLAT_HALF_PX
+from ex4d.render.cuda.job import SOURCE_FIELDS
 
 NUM_FIELDS = tl.constexpr(len(SOURCE_FIELDS))
 JUMP = tl.constexpr(DEPTH_JUMP)

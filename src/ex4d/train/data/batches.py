@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ex4d.errors import InputError
-from ex4d.train.shards import Sample
+from ex4d.train.data.shards import Sample
 
 if TYPE_CHECKING:
     import torch

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ex4d.errors import InputError
-from ex4d.io.atomic import ensure_dir, written_whole
+from ex4d.system.atomic import ensure_dir, written_whole
 
 
 class ShardWriter:

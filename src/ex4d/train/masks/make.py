@@ -9,13 +9,13 @@ import numpy as np
 
 from ex4d.conditioning.condition import ConditionRule, erode
 from ex4d.errors import InputError
-from ex4d.geometry.mesh_rule import DepthRange
-from ex4d.train.batches import derived_seed
-from ex4d.train.masks_rendering import rendering_mask
-from ex4d.train.masks_shapes import shapes_mask
-from ex4d.train.masks_tracking import GRID_SIZE, DenseFlowTracker, Tracker, tracking_mask
+from ex4d.mesh.rule import DepthRange
+from ex4d.train.data.batches import derived_seed
+from ex4d.train.masks.rendering import rendering_mask
+from ex4d.train.masks.shapes import shapes_mask
+from ex4d.train.masks.tracking import GRID_SIZE, DenseFlowTracker, Tracker, tracking_mask
+from ex4d.train.masks.trajectories import draw_trajectory, first_frame_path
 from ex4d.train.mixture import KINDS
-from ex4d.train.trajectories import draw_trajectory, first_frame_path
 from ex4d.types import DepthClip
 
 #: Draws of a mask whose coverage is outside the useful range before one is taken as it is.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ex4d.geometry.frames import invert_rigid
-from ex4d.geometry.mesh_rule import DEPTH_JUMP, DepthRange, MeshRule
+from ex4d.mesh.rule import DEPTH_JUMP, DepthRange, MeshRule
 from ex4d.types import CameraPath, DepthClip
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def rendering_mask(
 
     span = depth_range or DepthRange.of(depth.depth)
     if rasterizer is None:
-        from ex4d.render.resolve import get_rasterizer
+        from ex4d.render.make import get_rasterizer
 
         rasterizer = get_rasterizer()  # type: ignore[assignment]
     cam_from_source = path.cam_from_world

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ex4d.errors import InputError
-from ex4d.io.video import VideoSource, open_video
+from ex4d.io.video.read import VideoSource, open_video
 from ex4d.types import VideoClip
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")

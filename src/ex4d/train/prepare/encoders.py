@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ex4d.conditioning.image import clip_pixels, requantised
 from ex4d.errors import InputError
-from ex4d.generators.autoencoder import encode_video, strides
-from ex4d.generators.text import MAX_TOKENS, encode_prompts
+from ex4d.models.wan.autoencoder import encode_video, strides
+from ex4d.models.wan.text import MAX_TOKENS, encode_prompts
 
 #: Two independent hashes of nothing: how wide text is when there is no text encoder.
 NO_TEXT_WIDTH = 32

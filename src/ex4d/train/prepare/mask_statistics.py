@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ex4d.io.atomic import ensure_dir, written_whole
+from ex4d.system.atomic import ensure_dir, written_whole
 from ex4d.train.mixture import KINDS
 
 #: Test-time paths that simulated masks are compared with: what people ask of `ex4d run --camera`.
@@ -106,7 +106,7 @@ def report_data(data: Path, out: Path) -> str:
 
     Shards hold holes at the size of latents; outlines are therefore in latent cells.
     """
-    from ex4d.train.shards import read_shards
+    from ex4d.train.data.shards import read_shards
 
     found: dict[str, list[MaskStatistics]] = {kind: [] for kind in KINDS}
     for sample in read_shards(data):
@@ -119,9 +119,9 @@ def simulate_and_render(frames: np.ndarray, depth, seed: int, variants: int = 4)
     """Masks of every kind for a clip, and under "real" those of its mesh along REAL_PATHS, eroded alike."""
     from fractions import Fraction
 
-    from ex4d.cameras.resolve import make_path
-    from ex4d.train.masks import MaskRule, eroded, simulate_masks
-    from ex4d.train.masks_rendering import rendering_mask
+    from ex4d.cameras.make import make_path
+    from ex4d.train.masks.make import MaskRule, eroded, simulate_masks
+    from ex4d.train.masks.rendering import rendering_mask
 
     rule = MaskRule(variants)
     out: dict[str, list[np.ndarray]] = {kind: [] for kind in rule.kinds}
@@ -136,8 +136,8 @@ def simulate_and_render(frames: np.ndarray, depth, seed: int, variants: int = 4)
 
 def compare_with_renders(videos: Path, out: Path, *, depth: str, frames: int, size_hw: tuple[int, int]) -> str:
     """Simulated masks beside real renders of the same clips: a table, OUT/compared.md, OUT/compared.png and one strip a clip."""
-    from ex4d.train.clips import find_videos, open_at, windows
-    from ex4d.train.data import PrepareConfig, clip_depth
+    from ex4d.train.prepare.clips import find_videos, open_at, windows
+    from ex4d.train.prepare.prepare import PrepareConfig, clip_depth
 
     config = PrepareConfig("", frames, size_hw, 1, depth)
     found: dict[str, list[MaskStatistics]] = {}

@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 
 from ex4d.errors import Ex4dError, InputError, ResourceError
-from ex4d.io.atomic import ensure_dir, written_whole
-from ex4d.io.manifest import content_key, plain
-from ex4d.io.video import crop_for_aspect
-from ex4d.train.batches import derived_seed
-from ex4d.train.clips import ClipFilter, find_videos, measure, open_at, windows
-from ex4d.train.masks import MaskRule, simulate_masks
-from ex4d.train.masks_tracking import get_tracker
-from ex4d.train.shards import ShardWriter
+from ex4d.io.video.read import crop_for_aspect
+from ex4d.system.atomic import ensure_dir, written_whole
+from ex4d.system.manifest import content_key, plain
+from ex4d.train.data.batches import derived_seed
+from ex4d.train.data.shards import ShardWriter
+from ex4d.train.masks.make import MaskRule, simulate_masks
+from ex4d.train.masks.tracking import get_tracker
+from ex4d.train.prepare.clips import ClipFilter, find_videos, measure, open_at, windows
 from ex4d.types import DepthClip, VideoClip
 
 #: Changes when a shard's fields or meaning change.
@@ -118,7 +118,7 @@ def prepare(
         InputError: No videos, unusable captions, a folder prepared with other settings, or no video that could be used.
         ResourceError: A full disk.
     """
-    from ex4d.generators.prompts import DEFAULT_PROMPT
+    from ex4d.generators.wan14b.prompts import DEFAULT_PROMPT
 
     paths = find_videos(videos)
     named = read_captions(captions, paths) if captions else {}
@@ -146,7 +146,7 @@ def prepare_one(video: str, out: str, config: PrepareConfig, prompt: str) -> Row
         key = content_key({"video": path}, [config.settings(), prompt])[:16]
         shard = Path(out) / f"{key}.tar"
         if shard.exists():
-            from ex4d.train.shards import read_shard
+            from ex4d.train.data.shards import read_shard
 
             return Row(path.name, shard.name, len(read_shard(shard)), "already there")
         return _write(path, shard, key, config, prompt)
@@ -159,8 +159,8 @@ def prepare_one(video: str, out: str, config: PrepareConfig, prompt: str) -> Row
 
 
 def _write(path: Path, shard: Path, key: str, config: PrepareConfig, prompt: str) -> Row:
-    from ex4d.train.encoders import load_encoders
-    from ex4d.train.samples import make_sample
+    from ex4d.train.prepare.encoders import load_encoders
+    from ex4d.train.prepare.samples import make_sample
 
     encoders = load_encoders(config.model, config.device)
     tracker = get_tracker(
@@ -205,11 +205,11 @@ def clip_depth(
     """Depth of a window: from a file of the whole video, cropped and resized as its frames were, or from a model."""
     if config.depth == "none":
         return None
-    from ex4d.depth.resolve import depth_way, make_depth
+    from ex4d.depth.make import depth_way, make_depth
 
     way, folder = depth_way(config.depth), Path(config.depth)
     if way == "brought" and folder.is_dir():
-        from ex4d.io.arrays import read_depth
+        from ex4d.io.depth.file import read_depth
 
         stored = folder / f"{path.stem}.npz"
         if not stored.is_file():
@@ -321,7 +321,7 @@ def _on_ray(jobs: list[tuple], address: str) -> Iterator[Row]:
 
 def shard_summary(folder: Path) -> str:
     """A line about prepared data: clips, conditions, bytes, fingerprint."""
-    from ex4d.train.shards import fingerprint, read_shards
+    from ex4d.train.data.shards import fingerprint, read_shards
 
     samples = read_shards(folder)
     size = sum(p.stat().st_size for p in Path(folder).glob("*.tar"))

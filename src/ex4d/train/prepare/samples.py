@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from ex4d.conditioning.condition import make_condition, mask_for_vae
-from ex4d.generators.checkpoint import MASK_AFFINE
-from ex4d.train.encoders import Encoders
-from ex4d.train.masks import SimulatedMask
+from ex4d.models.wan.files.adapter import MASK_AFFINE
+from ex4d.train.masks.make import SimulatedMask
 from ex4d.train.mixture import KINDS
+from ex4d.train.prepare.encoders import Encoders
 
 
 def make_sample(

@@ -9,8 +9,8 @@ from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 from torch import Tensor, nn
 
-from ex4d.generators import fused
-from ex4d.generators.float8 import FP8, Quantised, QuantLinear
+from ex4d.models.wan.fast import fused
+from ex4d.models.wan.fast.float8 import FP8, Quantised, QuantLinear
 
 #: The release's text length: what precedes it in the joined tokens are image tokens.
 TEXT_TOKENS = 512

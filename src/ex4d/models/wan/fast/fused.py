@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
-from ex4d.generators.float8 import FP8, FP8_MAX, TINY_SCALE
+from ex4d.models.wan.fast.float8 import FP8, FP8_MAX, TINY_SCALE
 
 LOG2_E = 1.4426950408889634
 #: Queries and keys of one step of the cross-attention.
@@ -87,7 +87,7 @@ def residual_norm(
         eps: Of the layer norm.
         out_dtype: Of the second result; fp8 is scaled row by row, else the scale is empty.
     """
-    from ex4d.generators.kernels_wan import residual_norm as kernel
+    from ex4d.models.wan.fast.kernels_block import residual_norm as kernel
 
     residual = residual.contiguous()
     batch, tokens, n = residual.shape
@@ -119,7 +119,7 @@ def _(residual, update, gate, factor, shift, eps, out_dtype):
 @custom_op("ex4d::quantise", mutates_args=())
 def quantise(x: Tensor, gelu: bool) -> tuple[Tensor, Tensor]:
     """(fp8 rows of x [.., n] or of GELU(x), tanh form; scale [rows, 1])."""
-    from ex4d.generators.kernels_wan import quantise_rows as kernel
+    from ex4d.models.wan.fast.kernels_block import quantise_rows as kernel
 
     x = x.contiguous()
     n = x.shape[-1]
@@ -190,7 +190,7 @@ def _norm_rotate(
     q: Tensor, k: Tensor, v: Tensor, q_weight: Tensor, k_weight: Tensor, cos: Tensor, sin: Tensor, out: Tensor,
     heads: int, eps: float, parts: int, local: int, strides: tuple[int, int, int], rotate: bool = True,
 ) -> None:  # fmt: skip
-    from ex4d.generators.kernels_wan import norm_rotate as kernel
+    from ex4d.models.wan.fast.kernels_block import norm_rotate as kernel
 
     batch, tokens, n = q.shape
     block = _block(n)
@@ -209,7 +209,7 @@ def cross_attention(
 
     `distinct` [b] int32: of the text rows, how many before the equal rows at the end, plus one (`distinct_rows`).
     """
-    from ex4d.generators.kernels_cross import cross_attention as kernel
+    from ex4d.models.wan.fast.kernels_cross import cross_attention as kernel
 
     q, image_k, image_v, text_k, text_v = (x.contiguous() for x in (q, image_k, image_v, text_k, text_v))
     batch, tokens, n = q.shape

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from ex4d.errors import InputError, WeightsError
-from ex4d.generators.geometry_encoder import GeometryEncoder
-from ex4d.generators.keys import check_keys, diffusers_key, original_key
-from ex4d.generators.lora import ALPHA, RANK, LoraUpdate, load_lora, lora_keys, update_from_state
+from ex4d.models.wan.geometry_encoder import GeometryEncoder
+from ex4d.models.wan.keys import check_keys, diffusers_key, original_key
+from ex4d.models.wan.lora import ALPHA, RANK, LoraUpdate, load_lora, lora_keys, update_from_state
 
 FORMAT = "ex4d-adapter"
 FORMAT_VERSION = 1
@@ -265,7 +265,7 @@ def check_adapter_fits(adapter: Adapter, transformer, source: str = "adapter") -
 
 def apply_adapter(adapter: Adapter, transformer) -> GeometryEncoder:
     """Attach the LoRA with peft (unmerged) and return the geometry encoder."""
-    from ex4d.generators.lora import attach_lora
+    from ex4d.models.wan.lora import attach_lora
 
     check_adapter_fits(adapter, transformer)
     attach_lora(transformer, adapter.config.rank, adapter.config.alpha)
@@ -294,7 +294,7 @@ def save_adapter(path: Path | str, adapter: Adapter, dtype: torch.dtype | None =
 
 def adapter_from_models(transformer, encoder: GeometryEncoder, config: AdapterConfig) -> Adapter:
     """The adapter that a trainer holds in an attached LoRA and an encoder."""
-    from ex4d.generators.lora import lora_parameters
+    from ex4d.models.wan.lora import lora_parameters
 
     lora = {key: value.detach().clone() for key, value in lora_parameters(transformer).items()}
     geometry = {key: value.detach().clone() for key, value in encoder.state_dict().items()}

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from ex4d.errors import InputError, WeightsError
-from ex4d.generators.checkpoint import Adapter, load_adapter, open_safetensors, released_state, save_adapter
-from ex4d.generators.keys import diffusers_key, original_key
+from ex4d.models.wan.files.adapter import Adapter, load_adapter, open_safetensors, released_state, save_adapter
+from ex4d.models.wan.keys import diffusers_key, original_key
 
 AdapterFormat = Literal["ex4d", "released", "comfy"]
 BaseLayout = Literal["original", "diffusers"]
@@ -60,7 +60,7 @@ def comfy_state(adapter: Adapter) -> dict[str, Tensor]:
 
 
 def _from_comfy(state: Mapping[str, Tensor], source: str) -> Adapter:
-    from ex4d.generators.checkpoint import AdapterConfig
+    from ex4d.models.wan.files.adapter import AdapterConfig
 
     geometry = {k.removeprefix(COMFY_GEOMETRY): v for k, v in state.items() if k.startswith(COMFY_GEOMETRY)}
     alphas = {float(v) for k, v in state.items() if k.endswith(".alpha")}
@@ -108,7 +108,7 @@ def convert_base(source: Path, target: Path, layout: BaseLayout) -> None:
 
 
 def _write_config(source: Path, target: Path, shapes: dict[str, tuple[int, ...]]) -> None:
-    from ex4d.generators.original import num_heads_beside, transformer_config
+    from ex4d.models.wan.files.original import num_heads_beside, transformer_config
 
     config = transformer_config(shapes, num_heads_beside(source), str(source))
     record = {"_class_name": "WanTransformer3DModel", **config}

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from ex4d.errors import WeightsError
-from ex4d.generators.checkpoint import DOWNLOAD
-from ex4d.generators.float8 import QuantLinear, quantises
-from ex4d.generators.keys import check_keys, diffusers_key
-from ex4d.generators.lora import LoraUpdate
-from ex4d.generators.transformer import Ex4dTransformer
+from ex4d.models.wan.fast.float8 import QuantLinear, quantises
+from ex4d.models.wan.files.adapter import DOWNLOAD
+from ex4d.models.wan.keys import check_keys, diffusers_key
+from ex4d.models.wan.lora import LoraUpdate
+from ex4d.models.wan.transformer import Ex4dTransformer
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 from torch import Tensor
 
 from ex4d.errors import InputError, WeightsError
-from ex4d.generators.checkpoint import open_safetensors
-from ex4d.generators.keys import diffusers_key, original_key
-from ex4d.generators.lora import LoraPair, LoraUpdate
+from ex4d.models.wan.files.adapter import open_safetensors
+from ex4d.models.wan.keys import diffusers_key, original_key
+from ex4d.models.wan.lora import LoraPair, LoraUpdate
 
 PREFIXES = ("diffusion_model.", "model.diffusion_model.", "transformer.", "base_model.model.", "pipe.dit.", "dit.")
 _DOWN = re.compile(r"^(.*)\.(?:lora_A|lora_down)(?:\.[A-Za-z0-9_]+)?\.weight$")

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ex4d.errors import WeightsError
-from ex4d.generators.checkpoint import DOWNLOAD, open_safetensors, read_torch
-from ex4d.generators.keys import check_keys, diffusers_key
+from ex4d.models.wan.files.adapter import DOWNLOAD, open_safetensors, read_torch
+from ex4d.models.wan.keys import check_keys, diffusers_key
 
 #: Wan 2.1 and 2.2: every official denoiser has heads 128 wide; the CLIP ViT-H/14 tower has heads 80 wide.
 DIT_HEAD_DIM = 128

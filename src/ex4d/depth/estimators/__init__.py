@@ -1,0 +1,1 @@
+"""Where depth comes from: a plane, a file, a network."""

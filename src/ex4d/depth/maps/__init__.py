@@ -1,0 +1,1 @@
+"""Depth maps made better: aligned, filtered over time, edges cleaned, enlarged."""

@@ -1,0 +1,1 @@
+"""The source camera's own motion: given, or found from depth and pictures."""

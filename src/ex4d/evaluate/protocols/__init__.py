@@ -1,0 +1,1 @@
+"""Who is compared with whom: the field's protocols, and folders of outputs scored by them."""

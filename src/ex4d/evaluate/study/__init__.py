@@ -1,0 +1,1 @@
+"""A user study: forms and their analysis."""

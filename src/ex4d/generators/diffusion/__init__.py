@@ -1,0 +1,1 @@
+"""What every diffusion generator shares: windows, memory, the Euler loop, observed pixels."""

@@ -1,0 +1,1 @@
+"""Completion by the embedded model."""

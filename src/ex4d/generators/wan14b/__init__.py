@@ -1,0 +1,1 @@
+"""Completion by EX-4D on Wan2.1-I2V-14B."""

@@ -1,0 +1,1 @@
+"""Depth networks and their weights."""

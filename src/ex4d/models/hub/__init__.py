@@ -1,0 +1,1 @@
+"""Weights from elsewhere: named, found, downloaded, checked."""

@@ -1,0 +1,1 @@
+"""The Wan networks with EX-4D's geometry adapter."""

@@ -1,0 +1,1 @@
+"""Faster forms of the Wan blocks: fused kernels, float8, streaming, several GPUs."""

@@ -1,0 +1,1 @@
+"""Weight files of Wan, its adapter and LoRAs, in every layout."""

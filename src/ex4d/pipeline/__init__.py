@@ -1,0 +1,1 @@
+"""The line: depth, mesh, render, completion."""

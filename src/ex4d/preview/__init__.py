@@ -1,0 +1,1 @@
+"""What a path will cost in unseen pixels, before any completion."""

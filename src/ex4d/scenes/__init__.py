@@ -1,0 +1,1 @@
+"""Procedural scenes with true depth and cameras."""

@@ -1,0 +1,1 @@
+"""The machine and its files: atomic writes, hashes, arrays on disk, threads."""

@@ -1,0 +1,1 @@
+"""Simulated masks: what a new camera would not see, from monocular video alone."""

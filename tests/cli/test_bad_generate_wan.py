@@ -121,6 +121,7 @@ def test_adapter_with_code(capsys, tmp_path, pair, base, monkeypatch):
         (("--window", "50"), "4k + 1"),
         (("--work-size", "500x500"), "divisible by 16"),
         (("--work-size", "big"), "WIDTHxHEIGHT"),
+        (("--work-size", "0x0"), "above 0"),
         (("--vram", "much"), "--vram 12GB"),
         (("--lora", "no.safetensors"), "no LoRA"),
         (("--guidance-mode", "split"), "torchrun"),

@@ -11,7 +11,6 @@ from wan_tiny import TINY, tiny_encoder, tiny_transformer
 from ex4d.errors import InputError, ResourceError, WeightsError
 from ex4d.generators.diffusion.memory import MODES, ModelSize, Work, estimate, plan_memory
 from ex4d.generators.parameters import parameter_report
-from ex4d.generators.wan14b.config import parse_size
 from ex4d.generators.wan14b.files import split_weight
 from ex4d.models.wan.fast.float8 import FP8, FP8_MAX, QuantLinear, quantise_rows, shared_input
 from ex4d.models.wan.fast.streaming import compile_blocks, stream_blocks
@@ -412,8 +411,5 @@ def test_memory_sizes(text):
 
 
 def test_small_parsers():
-    assert parse_size("832x480") == (480, 832) and parse_size(None) is None
-    with pytest.raises(InputError):
-        parse_size("832")
     assert split_weight("a/b.safetensors:0.5")[1] == 0.5 and split_weight("a.safetensors")[1] == 1.0
     assert str(split_weight("C:/x/lora.safetensors")[0]).endswith("lora.safetensors")

@@ -70,8 +70,12 @@ def _dispatch(args: list[str], table: dict[str, tuple[str, str]], prog: str) -> 
 def _call(function: Callable[..., Any], args: list[str], prog: str) -> int:
     import tyro
 
+    from ex4d.cli.shared import size_rule
+
+    registry = tyro.constructors.ConstructorRegistry()
+    registry.primitive_rule(size_rule)
     try:
-        result = tyro.cli(function, prog=prog, args=args)
+        result = tyro.cli(function, prog=prog, args=args, registry=registry)
     except SystemExit as stop:  # tyro has already printed its own message: 0 after --help, 2 after a wrong option
         return stop.code if isinstance(stop.code, int) else 2
     return result if isinstance(result, int) else 0

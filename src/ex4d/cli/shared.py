@@ -5,9 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from ex4d.errors import InputError
+from ex4d.errors import Ex4dError, InputError
 from ex4d.types import Progress
+
+if TYPE_CHECKING:
+    from tyro.constructors import PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 
 @contextmanager
@@ -36,8 +40,34 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
         return None
     parts = text.lower().split("x")
     if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise InputError(f"--size {text}", "WIDTHxHEIGHT in pixels", "--size 1280x720")
+        raise InputError(f"size {text}", "WIDTHxHEIGHT in pixels above 0", "--size 1280x720")
     return int(parts[1]), int(parts[0])
+
+
+def size_rule(type_info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[tuple[int, int]] | None:
+    """tyro's rule for options of type `tuple[int, int]`: sizes (height, width), which people type as WIDTHxHEIGHT."""
+    from tyro.constructors import PrimitiveConstructorSpec
+
+    if type_info.type != tuple[int, int]:
+        return None
+
+    def read(words: list[str]) -> tuple[int, int]:
+        try:
+            (size,) = map(parse_size, words)
+        except InputError as error:  # a ValueError would be told in tyro's words
+            raise Ex4dError(error.got, error.need, error.fix) from error
+        assert size is not None
+        return size
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="WIDTHxHEIGHT",
+        instance_from_str=read,
+        is_instance=lambda value: (
+            isinstance(value, tuple) and len(value) == 2 and all(isinstance(v, int) for v in value)
+        ),
+        str_from_instance=lambda size: [f"{size[1]}x{size[0]}"],
+    )
 
 
 def say(lines: Iterable[str]) -> None:

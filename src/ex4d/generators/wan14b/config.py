@@ -36,7 +36,7 @@ class Wan14bOptions:
         steps: Denoising steps; 25 as released.
         guidance: Guidance scale; 5 as released, 1 with distilled LoRAs.
         guidance_mode: sequential, batched or split over GPUs.
-        work_size: WIDTHxHEIGHT the denoiser works at; default the render's own, cut to sides divisible by 16.
+        work_size: Size (height, width) that the denoiser works at; default the render's own, cut to sides divisible by 16.
         fit: What to do when the render has another size: crop, pad, fit or exact.
         window: Longest pass in frames, 4k + 1.
         overlap: Frames that windows of a longer clip share.
@@ -64,7 +64,7 @@ class Wan14bOptions:
     steps: int | None = None
     guidance: float | None = None
     guidance_mode: Literal["sequential", "batched", "split"] = "sequential"
-    work_size: str | None = None
+    work_size: tuple[int, int] | None = None
     fit: Literal["exact", "fit", "crop", "pad"] = "crop"
     window: int | None = None
     overlap: int = 17
@@ -73,16 +73,6 @@ class Wan14bOptions:
     observed: Literal["generated", "paste"] = "generated"
     reference_rounding: bool = False
     state_dir: Path | None = None
-
-
-def parse_size(text: str | None) -> tuple[int, int] | None:
-    """`WIDTHxHEIGHT` to (height, width)."""
-    if text is None:
-        return None
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(p.strip().isdigit() for p in parts):
-        raise InputError(f"size {text!r}", "WIDTHxHEIGHT in pixels", "--size 512x512")
-    return int(parts[1]), int(parts[0])
 
 
 def changed_options(options: Wan14bOptions) -> dict[str, object]:

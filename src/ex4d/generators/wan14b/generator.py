@@ -15,7 +15,7 @@ from ex4d.errors import InputError, WeightsError
 from ex4d.generators.diffusion.generator import WanGenerator, WanSettings
 from ex4d.generators.diffusion.memory import STREAMED, MemoryPlan, ModelSize, Work, plan_memory
 from ex4d.generators.diffusion.parts import Lazy, WanParts
-from ex4d.generators.wan14b.config import Wan14bOptions, parse_size
+from ex4d.generators.wan14b.config import Wan14bOptions
 from ex4d.generators.wan14b.files import (
     CLIP_FILE,
     T5_FILE,
@@ -48,7 +48,7 @@ def settings_of(options: Wan14bOptions) -> WanSettings:
     return WanSettings(
         steps=options.steps,
         guidance=options.guidance,
-        size_hw=parse_size(options.work_size),
+        size_hw=options.work_size,
         fit=options.fit,
         window=options.window,
         overlap=options.overlap,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ex4d.errors import InputError
-from families import floating
+from families import animals, floating, outdoors, people
 from families.types import FamilyClip, Textured
 
 __all__ = ["FAMILIES", "FamilyClip", "Textured", "make_clip"]
@@ -18,6 +18,9 @@ HELD_OUT = range(1_000_000, 1_009_001)
 #: Family to its maker: (generator, frames, size_hw, seed) -> clip.
 FAMILIES: dict[str, Callable[[np.random.Generator, int, tuple[int, int], int], FamilyClip]] = {
     "floating": floating.make,
+    "people": people.make,
+    "animals": animals.make,
+    "outdoors": outdoors.make,
 }
 
 

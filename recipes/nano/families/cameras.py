@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ex4d.geometry.frames import look_at
+from ex4d.geometry.frames import eye_in_world, look_at
 from ex4d.geometry.pinhole import focal_px, intrinsics
 
 
@@ -62,3 +62,26 @@ def rolled(cam_from_world: np.ndarray, angle: float) -> np.ndarray:
     R = np.eye(4)
     R[:2, :2] = [[c, -s], [s, c]]
     return R @ cam_from_world
+
+
+def eyes(cam_from_world: np.ndarray) -> np.ndarray:
+    """Camera centres [T, 3]."""
+    return eye_in_world(cam_from_world)
+
+
+def above_ground(cam_from_world: np.ndarray, least: float = 0.2) -> np.ndarray:
+    """The same cameras lifted so that none is lower than `least` metres over y = 0."""
+    low = float(eyes(cam_from_world)[:, 1].max()) + least
+    lift = np.array([0, min(-low, 0.0), 0])
+    out = cam_from_world.copy()
+    out[:, :3, 3] -= out[:, :3, :3] @ lift
+    return out
+
+
+def kept_in_view(cam_from_world: np.ndarray, points: np.ndarray, fov_deg: float) -> np.ndarray:
+    """The same path, but aimed at `points` [T, 3] all the way where they would leave the middle four fifths of the picture."""
+    p = np.einsum("tij,tj->ti", cam_from_world[:, :3, :3], points) + cam_from_world[:, :3, 3]
+    share = np.abs(p[:, :2]) / np.maximum(p[:, 2:], 1e-3) / np.tan(np.radians(fov_deg) / 2)
+    if share.max() < 0.8 and p[:, 2].min() > 0:
+        return cam_from_world
+    return look_at(eyes(cam_from_world), points)

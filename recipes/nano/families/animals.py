@@ -13,7 +13,7 @@ from families.types import FamilyClip, Textured
 
 def fur(rng: np.random.Generator) -> np.ndarray:
     """Fur, hide or feathers: a drawn-out grain in one or two natural colours, plain, spotted, striped or patched."""
-    from ex4d.evaluate.scene_textures import fbm
+    from ex4d.scenes.textures import fbm
 
     tones = np.array(
         [(0.12, 0.1, 0.09), (0.42, 0.28, 0.16), (0.7, 0.5, 0.3), (0.85, 0.8, 0.72), (0.45, 0.42, 0.4), (0.6, 0.3, 0.14)]

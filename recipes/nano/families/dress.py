@@ -133,7 +133,7 @@ def dressed(rng: np.random.Generator, body: int, posed: Posed, object_id: int) -
 
 
 def _skin(rng: np.random.Generator) -> np.ndarray:
-    from ex4d.evaluate.scene_textures import fbm
+    from ex4d.scenes.textures import fbm
 
     tone = np.array(TONES[rng.integers(len(TONES))]) * rng.uniform(0.9, 1.08)
     spots = fbm(rng, 1.1, 1.0, 64)[..., None]
@@ -142,7 +142,7 @@ def _skin(rng: np.random.Generator) -> np.ndarray:
 
 def _hair(rng: np.random.Generator, body: int, posed: Posed, n: np.ndarray, object_id: int) -> list[Textured]:
     r, color = rig(), np.array(HAIR[rng.integers(len(HAIR))]) * rng.uniform(0.7, 1.2)
-    from ex4d.evaluate.scene_textures import fbm
+    from ex4d.scenes.textures import fbm
 
     strands = fbm(rng, 0.8, 8.0, 64)[..., None]
     texture = surfaces.to_uint8(color * (0.6 + 0.8 * strands))

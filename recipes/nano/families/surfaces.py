@@ -28,7 +28,7 @@ def pool() -> tuple[np.ndarray, ...]:
 
 
 def of_kind(rng: np.random.Generator, *kinds: str) -> np.ndarray:
-    """A procedural texture of one of some kinds (names of `scene_textures`), from the pool."""
+    """A procedural texture of one of some kinds (names in `scenes.textures`), from the pool."""
     names = ("plaster", "plaid", "spots", "poster", "marble", "planks", "tiles", "stone", "bricks", "grass")
     first = names.index(kinds[rng.integers(len(kinds))])
     return pool()[first + len(names) * int(rng.integers((POOL - first + len(names) - 1) // len(names)))]

@@ -9,7 +9,6 @@ import pytest
 
 from ex4d.cli.main import main
 from ex4d.models.hub import catalogue, find
-from ex4d.models.hub import download as hub
 
 REPO = "org/model"
 FILES = {"weights/big.safetensors": bytes(range(256)) * 9000, "config.json": b'{"a": 1}', "other.bin": b"not asked for"}
@@ -72,7 +71,7 @@ def server(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     patterns = ("weights/*", "config.json")
     item = catalogue.WeightSet("toy", {REPO: patterns}, 0.002, "MIT", "a test")
-    monkeypatch.setattr(hub, "SETS", {"toy": item})
+    monkeypatch.setattr(catalogue, "SETS", {"toy": item})
     yield server
     server.http.shutdown()
     server.http.server_close()

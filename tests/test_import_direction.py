@@ -46,7 +46,7 @@ NOT_YET: dict[str, dict[str, list[str]]] = {
         "cli/depth.py": ["depth", "io", "system"],
         "cli/evaluate.py": ["render", "system"],
         "cli/generate.py": ["io", "system"],
-        "cli/mesh.py": ["io", "mesh"],
+        "cli/mesh.py": ["io", "mesh", "system"],
     },
 }
 

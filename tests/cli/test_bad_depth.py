@@ -53,7 +53,7 @@ def test_good_depth_is_written_with_preview_and_numbers(capfd, video, tmp_path):
     path = npz(tmp_path, **good())
     code = main(["depth", str(video), "--out", str(tmp_path / "out"), "--model", str(path), "--confidence"])
     assert code == 0
-    names = {p.name for p in (tmp_path / "out").iterdir()}
+    names = {p.name for p in (tmp_path / "out").iterdir() if p.is_file()}
     assert names == {"depth.npz", "depth_preview.mp4", "depth_manifest.json", "confidence.npz"}
     with np.load(tmp_path / "out" / "depth.npz") as out:
         np.testing.assert_array_equal(out["depth"], good()["depth"])

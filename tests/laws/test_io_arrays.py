@@ -17,7 +17,8 @@ from ex4d.io.depth.exr import _unpacked_runs, read_exr, write_exr
 from ex4d.io.depth.file import DepthWriter, open_depth, read_depth, write_depth
 from ex4d.io.depth.pictures import read_png16, write_depth_exr, write_png16
 from ex4d.io.mesh import read_mesh, write_mesh
-from ex4d.system.manifest import content_key, file_hash, is_done, mark_done, plain, write_manifest
+from ex4d.system.manifest import content_key, file_hash, plain, write_manifest
+from ex4d.system.records import is_done, mark_done
 from ex4d.types import CameraPath, DepthClip, WatertightMesh
 
 depths = st.floats(0.125, 1e4, width=32)

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from ex4d.io.video.read import VideoSource
 
 
+DEPTH_MANIFEST, DEPTH_PREVIEW, CONFIDENCE = "depth_manifest.json", "depth_preview.mp4", "confidence.npz"
+
+
 @dataclass(frozen=True)
 class ModelOptions:
     """Options of the estimators with a network."""
@@ -97,15 +100,26 @@ def depth(
         return 0
     if video is None:
         raise InputError("no video", "a video file", "ex4d depth VIDEO --model auto")
+    from ex4d.cameras.make import camera_file
     from ex4d.cli.shared import parse_size
+    from ex4d.depth.make import depth_way
     from ex4d.io.video.read import open_video
+    from ex4d.pipeline.folder import DEPTH
+    from ex4d.system.records import check_outputs, mark_done, stage_claim
 
     source = open_video(video, start=start, frames=frames, size_hw=parse_size(size))
     folder = out or Path("out") / f"{video.stem}_depth"
+    inputs = [video, *([Path(model)] if depth_way(model) == "brought" else []), *([prompt] if prompt else [])]
+    if (cameras := camera_file(source_cameras)) is not None:
+        inputs.append(cameras)
+    names = [DEPTH, DEPTH_MANIFEST, *([DEPTH_PREVIEW] if preview else []), *([CONFIDENCE] if confidence else [])]
+    check_outputs(folder, {"depth": names}, inputs)
     estimator = _estimator(source, model, options, prompt, depth_kind, fill_holes, scale, fov, reference, folder)
-    summary = _write(
-        source, estimator, folder, video, model, source_cameras, reference, clean_edges, confidence, preview, half, seed
-    )
+    with stage_claim(folder, "depth", names, inputs):
+        summary = _write(
+            source, estimator, folder, video, model, source_cameras, reference, clean_edges, confidence, preview, half, seed
+        )  # fmt: skip
+        mark_done(folder, "depth", "ex4d depth", names)
     print(f"{folder} ({', '.join(f'{name} {value:.4g}' for name, value in summary.items())})")
     return 0
 
@@ -184,7 +198,7 @@ def _write(
         result.note(note)
     say([*source.notes, *result.notes, f"intrinsics: {manifest.get('intrinsics', '?')}"])
     write_manifest(
-        folder / "depth_manifest.json",
+        folder / DEPTH_MANIFEST,
         config={"model": model, "source_cameras": source_cameras, "clean_edges": cleaned, "half": half},
         seed=seed,
         inputs={"video": video},
@@ -216,9 +230,9 @@ def _second_look(source: VideoSource, folder: Path, confidence: bool, preview: b
     span = depth_range_of(file)
     unit = "metric" if file.kind == "metric" else "relative"
     with ExitStack() as stack:
-        show = stack.enter_context(VideoWriter(folder / "depth_preview.mp4", source.fps)) if preview else None
+        show = stack.enter_context(VideoWriter(folder / DEPTH_PREVIEW, source.fps)) if preview else None
         sure = (
-            stack.enter_context(DepthWriter(folder / "confidence.npz", source.num_frames, source.fps, half=True))
+            stack.enter_context(DepthWriter(folder / CONFIDENCE, source.num_frames, source.fps, half=True))
             if confidence
             else None
         )

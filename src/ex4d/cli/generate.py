@@ -11,6 +11,7 @@ from tyro.conf import Positional, arg
 from ex4d.generators.wan14b.config import Wan14bOptions
 
 NO_WAN_OPTIONS = Wan14bOptions()
+RECORD = "generate.json"
 
 
 def generate(
@@ -35,25 +36,29 @@ def generate(
     from ex4d.cli.shared import progress_bars, say
     from ex4d.generators.make import check_generator, choose_preset, make_generator
     from ex4d.pipeline.complete_stage import complete
-    from ex4d.pipeline.folder import OUTPUT, RenderFolder
-    from ex4d.system.atomic import ensure_dir
+    from ex4d.pipeline.folder import OUTPUT, PREVIEW, RenderFolder
     from ex4d.system.manifest import write_manifest
+    from ex4d.system.records import check_outputs, mark_done, stage_claim
 
     name, options, note = choose_preset(preset, quality, wan, (out or folder) / ".latents")
     check_generator(name, options)
     render = RenderFolder(folder, _source_of(folder))
-    out = ensure_dir(out or folder)
+    out = out or folder
+    inputs, names = [render.color_file, render.mask_file], [OUTPUT, PREVIEW, RECORD]
+    check_outputs(out, {"generate": names}, inputs)
     generator = make_generator(name, **options)
-    with progress_bars() as progress:
-        complete(render, generator, out, seed, progress)
-    say([*([note] if note else []), *getattr(generator, "notes", lambda: [])()])
-    write_manifest(
-        out / "generate.json",
-        config={"preset": name, "folder": folder, **options},
-        seed=seed,
-        inputs={"color": render.color_file, "mask": render.mask_file},
-        generate=generator.manifest(),
-    )
+    with stage_claim(out, "generate", names, inputs):
+        with progress_bars() as progress:
+            complete(render, generator, out, seed, progress)
+        say([*([note] if note else []), *getattr(generator, "notes", lambda: [])()])
+        write_manifest(
+            out / RECORD,
+            config={"preset": name, "folder": folder, **options},
+            seed=seed,
+            inputs={"color": render.color_file, "mask": render.mask_file},
+            generate=generator.manifest(),
+        )
+        mark_done(out, "generate", "ex4d generate", names)
     print(out / OUTPUT)
     return 0
 

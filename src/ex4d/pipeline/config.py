@@ -9,7 +9,6 @@ from typing import Any
 from ex4d.errors import InputError
 from ex4d.generators.make import default_preset
 from ex4d.mesh.rule import MeshRule
-from ex4d.system.atomic import ensure_dir
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ class RunConfig:
 
 
 def check_options(config: RunConfig) -> None:
-    """Refuse what can be refused before any work: unknown presets, rasterisers, an unwritable folder."""
+    """Refuse what can be refused before any work: unknown presets and rasterisers."""
     from ex4d.generators.make import check_generator, check_preset
     from ex4d.render.make import get_rasterizer
 
@@ -98,4 +97,3 @@ def check_options(config: RunConfig) -> None:
     check_generator(config.preset, config.generator)
     if config.relative_to not in ("source", "world"):
         raise InputError(f"--relative-to {config.relative_to}", "source or world", "--relative-to source")
-    ensure_dir(config.out)

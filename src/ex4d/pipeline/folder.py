@@ -15,11 +15,24 @@ from ex4d.io.depth.file import DepthWriter, open_depth
 from ex4d.io.video.frames import FrameReader
 from ex4d.io.video.read import VideoSource, VideoWriter, open_video
 from ex4d.pipeline.chunks import chunk_frames, join_paths
+from ex4d.system.records import is_torn, read_record, record_file
 from ex4d.types import CameraPath, DepthClip, RenderClip, VideoClip
 
+DEPTH, OUTPUT, MANIFEST, PREVIEW = "depth.npz", "output.mp4", "manifest.json", "preview.png"
 COLOR, MASK, CAMERAS = "color.mkv", "mask.mkv", "cameras.json"
 PLATE, PLATE_MASK, RENDER_DEPTH = "plate.mkv", "plate_mask.mkv", "render_depth.npz"
 COVERAGE = "coverage.mkv"
+
+#: Every file that a render may hold, and the name of the stage whose record lists those it does.
+RENDER_FILES = (COLOR, MASK, COVERAGE, PLATE, PLATE_MASK, RENDER_DEPTH, CAMERAS)
+RENDER_STAGE = "render"
+#: What each stage may write into the folder, in the order they run; the manifest counts as one.
+STAGE_FILES = {
+    "depth": (DEPTH,),
+    RENDER_STAGE: RENDER_FILES,
+    "generate": (OUTPUT, PREVIEW),
+    "manifest": (MANIFEST,),
+}
 
 #: A mask pixel of a lossy file counts as seen above this level; the release writes 0 and 255 through H.264.
 SEEN_LEVEL = 127
@@ -74,7 +87,8 @@ class RenderFolder:
     """A render on disk, read chunk by chunk as often as wanted.
 
     Args:
-        folder: Where the render is.
+        folder: Where the render is. With a record of ours, only the files that it names are read; without one (another tool's
+            folder) those with the known names.
         source: The video it was made from, for `RenderClip.source`; the render itself stands in without one.
 
     Attributes:
@@ -90,6 +104,7 @@ class RenderFolder:
             raise InputError(
                 f"{folder} is not a folder", "a render folder", "ex4d render VIDEO --camera orbit:40 --out DIR"
             )
+        self._listed = self._recorded()
         color, mask = self._pair()
         self.color_file, self.mask_file = color, mask
         self.released = color.suffix == ".mp4"
@@ -115,11 +130,11 @@ class RenderFolder:
         more = {
             name: open_video(self.folder / file).chunks(step)
             for name, file in (("coverage", COVERAGE), ("plate", PLATE), ("plate_mask", PLATE_MASK))
-            if (self.folder / file).is_file() and not self.released
+            if self._has(file) and not self.released
         }
         reader = None if self._source is None else FrameReader(self._source)
         depth = None
-        if (self.folder / RENDER_DEPTH).is_file() and not self.released:
+        if self._has(RENDER_DEPTH) and not self.released:
             depth = open_depth(self.folder / RENDER_DEPTH)
         start = 0
         for color, mask in zip(self._color.chunks(step), self._mask.chunks(step), strict=True):
@@ -150,10 +165,27 @@ class RenderFolder:
             )
             start = stop
 
+    def _recorded(self) -> frozenset[str] | None:
+        """Names that the record of the render lists; None where another tool made it."""
+        record = read_record(self.folder, RENDER_STAGE)
+        if record is not None and record.key:
+            return frozenset(record.files)
+        if record is None and not is_torn(self.folder, RENDER_STAGE):
+            return None
+        raise InputError(
+            f"the render in {self.folder} was not finished, or {record_file(self.folder, RENDER_STAGE).name} is damaged",
+            "a whole render",
+            "the same ex4d render or ex4d run again",
+        )
+
+    def _has(self, name: str) -> bool:
+        return (self._listed is None or name in self._listed) and (self.folder / name).is_file()
+
     def _pair(self) -> tuple[Path, Path]:
-        ours = self.folder / COLOR, self.folder / MASK
-        if all(file.is_file() for file in ours):
-            return ours
+        if self._has(COLOR) and self._has(MASK):
+            return self.folder / COLOR, self.folder / MASK
+        if self._listed is not None:
+            raise InputError(f"{COLOR} or {MASK} is missing in {self.folder}", "a whole render", "ex4d render again")
         for color in sorted([*self.folder.glob("color_*.mp4"), *self.folder.glob("render_*.mp4")]):
             mask = self.folder / f"mask_{color.stem.split('_', 1)[1]}.mp4"
             if mask.is_file():
@@ -166,7 +198,7 @@ class RenderFolder:
 
     def _cameras(self) -> CameraPath:
         file = self.folder / CAMERAS
-        if file.is_file() and not self.released:
+        if self._has(CAMERAS) and not self.released:
             path, _ = read_cameras(file)
             if len(path) != self.num_frames:
                 raise InputError(
@@ -183,6 +215,3 @@ class RenderFolder:
 
 def _size(video: VideoSource) -> str:
     return f"{video.size_hw[1]}x{video.size_hw[0]}"
-
-
-DEPTH, OUTPUT, MANIFEST, PREVIEW = "depth.npz", "output.mp4", "manifest.json", "preview.png"

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from ex4d.depth.make import depth_way
 from ex4d.generators.make import weights_of
+from ex4d.io.depth.file import open_depth as open_depth_file
 from ex4d.io.video.read import open_video
 from ex4d.pipeline.complete_stage import make_output
 from ex4d.pipeline.config import RunConfig, check_options
 from ex4d.pipeline.depth_stage import make_depth_file
-from ex4d.pipeline.folder import MANIFEST
+from ex4d.pipeline.folder import DEPTH, MANIFEST, STAGE_FILES
 from ex4d.pipeline.render_stage import check_camera, make_render
 from ex4d.pipeline.stage import RunResult, _stage
+from ex4d.system.atomic import check_writable
 from ex4d.system.manifest import content_key, write_manifest
+from ex4d.system.records import check_outputs, mark_done, stage_claim
 from ex4d.types import Progress
 
 
@@ -31,56 +35,65 @@ def run_stages(
     Raises:
         Ex4dError: Input that cannot be used, before anything is written where that can be known.
     """
+    from ex4d.cameras.make import camera_file
+    from ex4d.pipeline.warm_up import compile_ahead
+    from ex4d.render.make import get_rasterizer
+
     source = open_video(video, start=config.start, frames=config.frames, size_hw=config.size_hw)
     result = RunResult(config.out)
     for note in source.notes:
         result.note(note)
     check_options(config)
     if until != "depth":
-        from ex4d.pipeline.warm_up import compile_ahead
-        from ex4d.render.make import get_rasterizer
-
         check_camera(source, config)
-        if get_rasterizer(config.rasterizer).name == "cpu":
-            compile_ahead()
     inputs = {"video": video}
     if depth_way(config.depth) == "brought":
         inputs["depth"] = Path(config.depth)
     if config.source_cameras not in ("static", "estimate"):
-        from ex4d.cameras.make import camera_file
-
         inputs["source_cameras"] = camera_file(config.source_cameras) or Path(config.source_cameras)
+    depth_inputs = dict(inputs)
+    if until != "depth" and (camera := camera_file(config.camera)) is not None:
+        inputs["camera"] = camera
+    stages = tuple(STAGE_FILES)[: 1 + ("depth", "render", "generate").index(until)]
+    names = {stage: STAGE_FILES[stage] for stage in (*stages, "manifest")}
+    check_outputs(config.out, names, inputs.values())
+    check_writable(config.out)
+    if until != "depth" and get_rasterizer(config.rasterizer).name == "cpu":
+        compile_ahead()
+
+    def stage(name: str, key: str, work: Callable[[], list[str]]) -> None:
+        _stage(result, name, key, work, inputs.values())
+
     clip_config = {"start": config.start, "frames": config.frames, "size_hw": config.size_hw}
     embedded = {"weights": weights_of("nano")} if config.depth == "nano" else {}
-    depth_key = content_key(inputs, {**clip_config, **_pick(config, _DEPTH_OPTIONS), **embedded})
-    depth = _stage(result, "depth", depth_key, lambda: make_depth_file(source, config, result, progress))
+    depth_key = content_key(depth_inputs, {**clip_config, **_pick(config, _DEPTH_OPTIONS), **embedded})
+    stage("depth", depth_key, lambda: make_depth_file(source, config, result, progress))
     if until != "depth":
-        from ex4d.cameras.make import camera_file
-
-        if (camera := camera_file(config.camera)) is not None:
-            inputs["camera"] = camera
+        depth = open_depth_file(config.out / DEPTH)
         render_key = content_key(inputs, {"depth": depth_key, **_pick(config, _RENDER_OPTIONS)})
-        _stage(result, "render", render_key, lambda: make_render(source, depth(), config, result, progress))
+        stage("render", render_key, lambda: make_render(source, depth, config, result, progress))
         if until == "generate":
             options = {name: value for name, value in config.generator.items() if name != "state_dir"}
             chosen = {"preset": config.preset, "seed": config.seed, "generator": options}
             generate_key = content_key({}, {"render": render_key, **chosen, "weights": weights_of(config.preset)})
-            _stage(result, "generate", generate_key, lambda: make_output(source, config, result, progress))
-    write_manifest(
-        config.out / MANIFEST,
-        config=config,
-        seed=config.seed,
-        inputs=inputs,
-        warnings=result.notes,
-        seconds=result.seconds,
-        clip={
-            "fps": str(source.fps),
-            "frames": source.num_frames,
-            "size_hw": source.size_hw,
-            "start_s": source.start_s,
-        },
-        **result.details,
-    )
+            stage("generate", generate_key, lambda: make_output(source, config, result, progress))
+    with stage_claim(config.out, "manifest", (MANIFEST,), inputs.values()):
+        write_manifest(
+            config.out / MANIFEST,
+            config=config,
+            seed=config.seed,
+            inputs=inputs,
+            warnings=result.notes,
+            seconds=result.seconds,
+            clip={
+                "fps": str(source.fps),
+                "frames": source.num_frames,
+                "size_hw": source.size_hw,
+                "start_s": source.start_s,
+            },
+            **result.details,
+        )
+        mark_done(config.out, "manifest", depth_key, [MANIFEST])
     return result
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ex4d.io.depth.file import DepthFile
-from ex4d.io.depth.file import open_depth as open_depth_file
-from ex4d.pipeline.folder import DEPTH
-from ex4d.system.manifest import is_done, is_torn, mark_done, read_record, record_file
+from ex4d.pipeline.folder import STAGE_FILES
+from ex4d.system.records import is_done, is_torn, mark_done, read_record, record_file, stage_claim
 
 
 @dataclass
@@ -35,7 +33,7 @@ class RunResult:
             self.notes.append(text)
 
 
-def _stage(result: RunResult, name: str, key: str, work: Callable[[], list[str]]) -> Callable[[], DepthFile]:
+def _stage(result: RunResult, name: str, key: str, work: Callable[[], list[str]], inputs: Iterable[Path] = ()) -> None:
     begin = time.perf_counter()
     if is_torn(result.out, name):
         result.note(f"{record_file(result.out, name)} cannot be read, so the {name} stage is made again")
@@ -45,10 +43,10 @@ def _stage(result: RunResult, name: str, key: str, work: Callable[[], list[str]]
         result.details.update(record.details)
         for note in record.notes:
             result.note(note)
-    else:
-        notes, details = len(result.notes), set(result.details)
+        return
+    notes, details = len(result.notes), set(result.details)
+    with stage_claim(result.out, name, STAGE_FILES[name], inputs):
         files = work()
         said = {part: value for part, value in result.details.items() if part not in details}
         mark_done(result.out, name, key, files, result.notes[notes:], said)
-        result.seconds[name] = round(time.perf_counter() - begin, 3)
-    return lambda: open_depth_file(result.out / DEPTH)
+    result.seconds[name] = round(time.perf_counter() - begin, 3)

@@ -24,6 +24,30 @@ def ensure_dir(path: Path) -> Path:
     return path
 
 
+def check_writable(path: Path) -> None:
+    """Raise ResourceError where `ensure_dir` would, without leaving anything behind."""
+    missing = missing_dirs(path)
+    ensure_dir(missing[0].parent if missing else path)
+
+
+def missing_dirs(path: Path) -> list[Path]:
+    """The folders that would have to be made for `path`, outermost first."""
+    missing = []
+    while not os.path.lexists(path) and path != path.parent:
+        missing.insert(0, path)
+        path = path.parent
+    return missing
+
+
+def remove_empty_dirs(folders: list[Path]) -> None:
+    """Remove folders again, outermost first in the list, as far as nothing is in them."""
+    for folder in reversed(folders):
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path` (same suffix); rename it on success, remove it on any error or Ctrl-C."""

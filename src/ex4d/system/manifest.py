@@ -1,4 +1,4 @@
-"""What made an output: config, seed, versions, input hashes; and, by the same hashes, what need not be made again."""
+"""What made an output: config, seed, versions, input hashes; and the key that says when it must be made again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import hashlib
 import json
 import platform
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fractions import Fraction
 from importlib.metadata import PackageNotFoundError, version
@@ -15,12 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from ex4d.errors import InputError
-from ex4d.system.atomic import ensure_dir, written_whole
+from ex4d.system.atomic import written_whole
 
 #: Packages whose version can change a result.
 PACKAGES = ("ex4d", "torch", "numpy", "numba", "av", "opencv-python-headless", "diffusers", "transformers", "triton")
-#: Folder, inside an output folder, with one record per finished stage.
-STAGES_DIR = ".stages"
 
 
 def file_hash(path: Path | str) -> str:
@@ -111,76 +108,3 @@ def content_key(inputs: Mapping[str, Path | str], config: object) -> str:
         "ex4d": versions().get("ex4d", ""),
     }
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class StageRecord:
-    """What a finished stage left in `.stages/NAME.json`.
-
-    Attributes:
-        key: See `content_key`.
-        files: Name inside the folder -> (size in bytes, time of change in ns) of every file it wrote.
-        notes: What the user was told.
-        details: What the manifest says of it.
-    """
-
-    key: str
-    files: Mapping[str, tuple[int, int]]
-    notes: tuple[str, ...] = ()
-    details: Mapping[str, Any] = field(default_factory=dict)
-
-
-def record_file(out_dir: Path, stage: str) -> Path:
-    """Where a stage's record stands."""
-    return Path(out_dir) / STAGES_DIR / f"{stage}.json"
-
-
-def read_record(out_dir: Path, stage: str) -> StageRecord | None:
-    """The record of a stage; None where there is none, or one that cannot be read (`is_torn` tells which)."""
-    try:
-        record = json.loads(record_file(out_dir, stage).read_text(encoding="utf-8"))
-        files = {str(name): (int(size), int(time)) for name, (size, time) in record["files"].items()}
-        notes, details = record.get("notes", []), record.get("details", {})
-        return StageRecord(str(record["key"]), files, tuple(map(str, notes)), dict(details))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def is_torn(out_dir: Path, stage: str) -> bool:
-    """Whether a stage has a record that cannot be read: emptied, cut off by a full disk, or not ours."""
-    return record_file(out_dir, stage).is_file() and read_record(out_dir, stage) is None
-
-
-def is_done(out_dir: Path, stage: str, key: str) -> bool:
-    """True when `stage` was finished with this key and its files are as it left them (size and time of change)."""
-    record = read_record(out_dir, stage)
-    try:
-        return (
-            record is not None
-            and record.key == key
-            and all(_stamp(Path(out_dir) / name) == stamp for name, stamp in record.files.items())
-        )
-    except OSError:
-        return False
-
-
-def mark_done(
-    out_dir: Path,
-    stage: str,
-    key: str,
-    files: Iterable[str],
-    notes: Iterable[str] = (),
-    details: Mapping[str, object] | None = None,
-) -> None:
-    """Record that `stage` wrote `files` (names inside `out_dir`) with this key, and what it said."""
-    out_dir = Path(out_dir)
-    stamps = {name: _stamp(out_dir / name) for name in files}
-    record = {"key": key, "files": stamps, "notes": list(notes), "details": plain(details or {})}
-    ensure_dir(out_dir / STAGES_DIR)
-    with written_whole(record_file(out_dir, stage)) as temporary:
-        temporary.write_text(json.dumps(record), encoding="utf-8")
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns

@@ -20,7 +20,8 @@ from ex4d.mesh.rule import DepthRange
 from ex4d.render.base import DepthRasterizer
 from ex4d.scenes.scene import Scene, make_scene
 from ex4d.system.atomic import ensure_dir
-from ex4d.system.manifest import content_key, is_done, mark_done, versions
+from ex4d.system.manifest import content_key, versions
+from ex4d.system.records import is_done, mark_done
 from ex4d.types import CameraPath, Progress
 
 #: Files of one reference folder.

@@ -35,7 +35,6 @@ def run_stages(
     Raises:
         Ex4dError: Input that cannot be used, before anything is written where that can be known.
     """
-    from ex4d.cameras.make import camera_file
     from ex4d.pipeline.warm_up import compile_ahead
     from ex4d.render.make import get_rasterizer
 
@@ -46,14 +45,10 @@ def run_stages(
     check_options(config)
     if until != "depth":
         check_camera(source, config)
-    inputs = {"video": video}
-    if depth_way(config.depth) == "brought":
-        inputs["depth"] = Path(config.depth)
-    if config.source_cameras not in ("static", "estimate"):
-        inputs["source_cameras"] = camera_file(config.source_cameras) or Path(config.source_cameras)
-    depth_inputs = dict(inputs)
-    if until != "depth" and (camera := camera_file(config.camera)) is not None:
-        inputs["camera"] = camera
+    inputs = run_inputs(video, config)
+    depth_inputs = {name: path for name, path in inputs.items() if name != "camera"}
+    if until == "depth":
+        inputs = depth_inputs
     stages = tuple(STAGE_FILES)[: 1 + ("depth", "render", "generate").index(until)]
     names = {stage: STAGE_FILES[stage] for stage in (*stages, "manifest")}
     check_outputs(config.out, names, inputs.values())
@@ -95,6 +90,20 @@ def run_stages(
         )
         mark_done(config.out, "manifest", depth_key, [MANIFEST])
     return result
+
+
+def run_inputs(video: Path, config: RunConfig) -> dict[str, Path]:
+    """Name -> path of every file and folder that a run reads, weights aside."""
+    from ex4d.cameras.make import camera_file
+
+    inputs = {"video": video}
+    if depth_way(config.depth) == "brought":
+        inputs["depth"] = Path(config.depth)
+    if config.source_cameras not in ("static", "estimate"):
+        inputs["source_cameras"] = camera_file(config.source_cameras) or Path(config.source_cameras)
+    if (camera := camera_file(config.camera)) is not None:
+        inputs["camera"] = camera
+    return inputs
 
 
 _DEPTH_OPTIONS = (

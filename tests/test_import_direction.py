@@ -31,6 +31,7 @@ MAY_IMPORT = {
         "types", "system", "pixels", "geometry", "mesh", "io", "models", "conditioning", "depth", "generators", "render",
     },
     "evaluate": {"types", "system", "pixels", "geometry", "mesh", "io", "render", "scenes"},
+    "jobs": {"types", "system", "pipeline"},
     "cli": {"types", "cameras", "generators", "models", "pipeline", "preview", "train", "evaluate"},
     "__main__": {"cli"},
 }  # fmt: skip

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from jobs_made import check_all_published, exit_code, fork, made_job, quick_config, start_worker, wait_for, write_number
 
 from ex4d.errors import InputError
-from ex4d.io.video import VideoWriter
+from ex4d.io.video.write import VideoWriter
 from ex4d.jobs.beats import BeatWatch, beat
 from ex4d.jobs.codec import decode, encode
 from ex4d.jobs.events import append_event, read_events
@@ -26,7 +26,8 @@ from ex4d.jobs.keeper import Keeper
 from ex4d.jobs.make import decode_config, make_job
 from ex4d.jobs.types import Limits, State, Ticket
 from ex4d.jobs.worker import REPLACE
-from ex4d.stages import RunConfig, run_stages
+from ex4d.pipeline.config import RunConfig
+from ex4d.pipeline.run import run_stages
 
 
 @pytest.fixture

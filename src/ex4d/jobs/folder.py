@@ -24,12 +24,12 @@ from pathlib import Path
 from shutil import rmtree
 
 from ex4d.errors import InputError
-from ex4d.io.atomic import ensure_dir, written_whole
 from ex4d.jobs.beats import BeatWatch
 from ex4d.jobs.claims import Tickets
 from ex4d.jobs.events import Event, append_event, last_event, read_events
 from ex4d.jobs.types import Claim, FolderError, Job, JobError, Limits, State, Ticket, check_id
 from ex4d.jobs.work import begin_work, settle
+from ex4d.system.atomic import ensure_dir, written_whole
 
 LAYOUT = 1
 

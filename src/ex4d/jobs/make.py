@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ex4d.errors import InputError
-from ex4d.io.manifest import content_key
 from ex4d.jobs.codec import VERSION, decode, encode
 from ex4d.jobs.types import Job
-from ex4d.pipeline import run
-from ex4d.stages import RunConfig, run_inputs
+from ex4d.pipeline.config import RunConfig
+from ex4d.pipeline.run import run, run_inputs
+from ex4d.system.manifest import content_key
 from ex4d.types import Progress
 
 #: Stands for the job's own folder in a stored config.

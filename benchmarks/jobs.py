@@ -125,7 +125,7 @@ def empty(root: Path) -> None:
 def workers(root: Path) -> None:
     from ex4d import samples
     from ex4d.jobs.make import make_job
-    from ex4d.stages import RunConfig
+    from ex4d.pipeline.config import RunConfig
 
     def run(count: int) -> tuple[float, float]:
         """Seconds from the first claim of a warm worker to the last result, and the mean seconds a job."""

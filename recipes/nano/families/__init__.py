@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ex4d.errors import InputError
-from families import animals, floating, outdoors, people
+from families import animals, floating, interiors, outdoors, people
 from families.types import FamilyClip, Textured
 
 __all__ = ["FAMILIES", "FamilyClip", "Textured", "make_clip"]
@@ -21,6 +21,8 @@ FAMILIES: dict[str, Callable[[np.random.Generator, int, tuple[int, int], int], F
     "people": people.make,
     "animals": animals.make,
     "outdoors": outdoors.make,
+    "interiors": interiors.make,
+    "backdrops": floating.make_before_pictures,
 }
 
 

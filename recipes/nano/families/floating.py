@@ -54,15 +54,36 @@ def spin(rng: np.random.Generator, frames: int) -> np.ndarray:
 def make(rng: np.random.Generator, frames: int, size_hw: tuple[int, int], seed: int) -> FamilyClip:
     """Two to nine things drift before a sky."""
     K = cameras.lens(rng, size_hw, rng.uniform(30, 75))
+    objects, cams = _drifting(rng, frames, size_hw, K)
+    return FamilyClip(objects, skies.clear_sky(rng), True, cams, K, size_hw, "floating", seed)
+
+
+def make_before_pictures(rng: np.random.Generator, frames: int, size_hw: tuple[int, int], seed: int) -> FamilyClip:
+    """The same before real panoramas and photographs, in macro and tele shots too: the picture behind says nothing about the things."""
+    from families import settings  # it builds on this module
+
+    fov = np.exp(rng.uniform(np.log(8), np.log(80)))
+    K = cameras.lens(rng, size_hw, fov)
+    objects, cams = _drifting(rng, frames, size_hw, K)
+    panorama, sky = settings.far(rng, seed, cams[0, 2, :3], 1.2 * fov)
+    return FamilyClip(objects, panorama, sky, cams, K, size_hw, "backdrops", seed)
+
+
+def _drifting(
+    rng: np.random.Generator, frames: int, size_hw: tuple[int, int], K: np.ndarray
+) -> tuple[tuple[Textured, ...], np.ndarray]:
+    """Things in the picture and the cameras."""
     reach = np.exp(rng.uniform(np.log(0.6), np.log(8)))
-    cams = cameras.around(rng, frames, np.zeros(3), reach, height=rng.normal(0, 0.4) * reach, yaw=0.0)
     half = 0.5 * np.array([size_hw[1] / K[0, 0], size_hw[0] / K[1, 1]])
+    narrow = min(1.8 * float(half.max()), 1.0)  # a long lens shows small things
+    high = rng.normal(0, 0.4) * reach
+    cams = cameras.around(rng, frames, np.zeros(3), reach, height=high, yaw=0.0, motion=narrow)
     objects = []
     for k in range(rng.integers(2, 10)):
         z = reach * np.exp(rng.normal(0, 0.45))
-        size = z * np.exp(rng.normal(-1.0, 0.5))
+        size = z * narrow * np.exp(rng.normal(-1.0, 0.5))
         at = np.array([*(rng.uniform(-0.9, 0.9, 2) * half * z), z])
-        at = at + np.linspace(-0.5, 0.5, frames)[:, None] * rng.normal(0, 0.25, 3) * z * (rng.random() < 0.5)
+        at = at + np.linspace(-0.5, 0.5, frames)[:, None] * rng.normal(0, 0.25, 3) * z * narrow * (rng.random() < 0.5)
         if (at[:, 2] - size).min() < 0.15 * reach:
             continue
         world = (at - cams[0, :3, 3]) @ cams[0, :3, :3]
@@ -70,7 +91,7 @@ def make(rng: np.random.Generator, frames: int, size_hw: tuple[int, int], seed: 
         mesh = shapes.moved(mesh._replace(vertices=mesh.vertices * size), spin(rng, frames), world)
         tile = size * np.exp(rng.uniform(np.log(0.3), np.log(2)))
         objects.append(textured(mesh, tile, surfaces.surface(rng, 0.85), k + 1))
-    return FamilyClip(tuple(objects), skies.clear_sky(rng), True, cams, K, size_hw, "floating", seed)
+    return tuple(objects), cams
 
 
 def textured(mesh: Mesh, tile: float, texture: np.ndarray, object_id: int) -> Textured:
